@@ -1,0 +1,67 @@
+//! Inner loops that know the CPU. Called by `ops` only; the CPU `unsafe` lives here alone.
+//!
+//! Every function has a plain version that always exists; the choice is made at compile time by
+//! target features, or once at run time on x86-64 hosts.
+
+mod generic;
+#[cfg(all(feature = "std", target_arch = "x86_64"))]
+mod x86_64;
+
+pub(crate) use generic::Matrix;
+
+/// `c = a . b` (`accumulate` false) or `c += a . b` (true) for `a[rows, k]`, `b[k, cols]`, `c[rows, cols]`.
+///
+/// One thread: parallelism is over shards of the batch. Uses the gemm crate with feature `train`.
+pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], accumulate: bool) {
+    #[cfg(feature = "train")]
+    gemm(a, b, c, accumulate);
+    #[cfg(not(feature = "train"))]
+    generic::matmul(a, b, c, accumulate);
+}
+
+#[cfg(feature = "train")]
+#[allow(unsafe_code)]
+fn gemm(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], accumulate: bool) {
+    let (rows, k, cols) = (a.rows, a.cols, b.cols);
+    a.assert_inside();
+    b.assert_inside();
+    assert!(b.rows == k && c.len() == rows * cols);
+    if c.is_empty() {
+        return;
+    }
+    // SAFETY: both matrices lie inside their slices (asserted above), `c` has rows * cols elements
+    // and is exclusively borrowed, and the strides passed are those of the assertion.
+    unsafe {
+        gemm::gemm(
+            rows,
+            cols,
+            k,
+            c.as_mut_ptr(),
+            1,
+            cols as isize,
+            accumulate,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// Runs `f` compiled for the widest vectors this CPU has. Pass an `#[inline(always)]` closure of
+/// plain loops; the compiler vectorises them.
+#[inline(always)]
+pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    return x86_64::vectorised(f);
+    #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+    f()
+}

@@ -1,0 +1,54 @@
+//! SOFT, the softmax-free transformer, from a workstation to a microcontroller.
+//!
+//! A model is a *program over one arena*: a flat list of tensors and a flat list of ops. Inference
+//! in f32, inference in integers and a whole training step are three Programs made from the same
+//! model description, and small executors run them. The modules are the floors of one house; each
+//! uses only those named before it:
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`error`] | one error type: what was needed and what was there |
+//! | [`math`] | scalar functions and fixed point |
+//! | `arch` | inner loops that know the CPU |
+//! | [`ops`] | one file per op: shape, forward, backward, integer forward |
+//! | [`program`] | Program, differentiation, the arena plan and its verifier |
+//! | [`format`] | the `.soft` file: const-checked view and writer |
+//! | [`engine`] | executors over a checked Program |
+//!
+//! The host adds [`model`] (configuration to Program), [`quant`], [`train`] and [`data`].
+#![cfg_attr(not(test), no_std)]
+#![deny(unsafe_code)]
+#![warn(missing_docs)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+#[cfg(feature = "std")]
+extern crate std;
+
+pub mod error;
+pub mod math;
+
+mod arch;
+
+pub mod ops;
+
+pub mod program;
+
+pub mod format;
+
+pub mod engine;
+
+#[cfg(feature = "alloc")]
+pub mod model;
+
+#[cfg(feature = "quant")]
+pub mod quant;
+
+#[cfg(feature = "train")]
+pub mod train;
+
+#[cfg(feature = "data")]
+pub mod data;
+
+pub use error::Error;
