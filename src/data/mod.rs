@@ -1,1 +1,115 @@
-//! data
+//! Readers of data sets; two small sets are bundled.
+//!
+//! [`open`] recognises what a path holds and returns a training and a test [`Dataset`], whole in
+//! memory. Values stay as they were stored: models carry their own normalisation. Nothing here is
+//! random but the hold-out of a source without a test set, which [`Options::seed`] fixes.
+//!
+//! ```
+//! # fn main() -> Result<(), softedge::error::HostError> {
+//! let (train, test) = softedge::data::open("watch", &Default::default())?;
+//! assert_eq!(train.shape, [1, 128, 6]);
+//! assert_eq!((train.len(), test.len()), (1456, 364));
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::error::HostError;
+use std::format;
+use std::path::Path;
+use std::string::String;
+use std::vec::Vec;
+
+pub mod bundle;
+mod dataset;
+pub mod idx;
+
+pub use dataset::{Dataset, Raw};
+
+/// How to read a source; the defaults suit most.
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Options {
+    /// Image folders: height and width to resize to. Default: as stored, which must be one size.
+    pub size: Option<[usize; 2]>,
+    /// Image folders: 1 for grey, 3 for RGB; default: as the first image. CSV and vectors in NPZ:
+    /// a row is a time series of this many interleaved channels; default: a vector of features.
+    pub channels: Option<usize>,
+    /// CSV: name of the label column, or its number from 0 where there is no header. Default: the
+    /// last column.
+    pub label: Option<String>,
+    /// CSV: whether the first line is a header. Default: it is one if none of its features is a
+    /// number.
+    pub header: Option<bool>,
+    /// The part of every class that is held out where the source has no test set, in `(0, 1)`.
+    /// Default: 0.2.
+    pub holdout: f32,
+    /// Seed of the choice of what is held out. Default: 0.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { size: None, channels: None, label: None, header: None, holdout: 0.2, seed: 0 }
+    }
+}
+
+/// The training and the test set of `source`: a built-in name or a path.
+///
+/// | source | what is read |
+/// |---|---|
+/// | `fashion-mini` | 5000 + 1000 images of Fashion-MNIST, [bundled](bundle) |
+/// | `watch` | 1456 + 364 windows of a smartwatch's motion sensor, [bundled](bundle) |
+/// | `fashion-mnist` | the full set where [`idx::fashion_mnist`] finds it |
+/// | a folder with `train-images-idx3-ubyte`, plain or `.gz` | [`idx`] |
+///
+/// A path that is spelled like a built-in name is written `./watch`.
+pub fn open(source: &str, options: &Options) -> Result<(Dataset, Dataset), HostError> {
+    match source {
+        "fashion-mini" => return bundle::fashion_mini(),
+        "watch" => return bundle::watch(),
+        "fashion-mnist" => return idx::fashion_mnist(),
+        _ => {}
+    }
+    let path = Path::new(source);
+    if !idx::recognises(path) {
+        return Err(HostError::new(source, "neither the name of a built-in data set nor a folder of IDX files", KNOWN));
+    }
+    let (train, test) = idx::read(path)?;
+    let Some(test) = test else {
+        return train.split(options.holdout, options.seed);
+    };
+    train.check_alike(&test, source)?;
+    Ok((train, test))
+}
+
+const KNOWN: &str = "built-in are fashion-mini, watch and fashion-mnist";
+
+/// The file name of `path` without its extension: what a data set is called.
+fn name_of(path: &Path) -> String {
+    path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// An error of the operating system at `path`.
+fn io_error(path: &Path, error: &std::io::Error) -> HostError {
+    HostError::new(path.display(), format!("cannot be read: {error}"), "")
+}
+
+/// Class names for labels that are plain numbers.
+fn numbered(labels: &[u32], place: &Path) -> Result<Vec<String>, HostError> {
+    // More classes than this is a regression target or an identifier.
+    const MOST: u32 = 65_536;
+    let largest = labels.iter().copied().max().unwrap_or(0);
+    if largest >= MOST {
+        return Err(HostError::new(
+            place.display(),
+            format!("the label {largest} where class indices below {MOST} are needed"),
+            "number the classes 0, 1, 2, ...",
+        ));
+    }
+    Ok((0..=largest).map(|class| format!("{class}")).collect())
+}
+
+/// The product, if it does not overflow.
+fn product(dims: &[usize]) -> Option<usize> {
+    dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
+}

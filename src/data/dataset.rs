@@ -1,0 +1,346 @@
+//! A data set in memory.
+
+use crate::error::HostError;
+use crate::math::random::Stream;
+use std::borrow::{Cow, ToOwned};
+use std::format;
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+/// The values of a data set, sample after sample, each channels-last `[h, w, c]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Raw {
+    /// Pixels.
+    U8(Vec<u8>),
+    /// Sensor readings.
+    I16(Vec<i16>),
+    /// Anything else; finite.
+    F32(Vec<f32>),
+}
+
+impl Raw {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        match self {
+            Raw::U8(v) => v.len(),
+            Raw::I16(v) => v.len(),
+            Raw::F32(v) => v.len(),
+        }
+    }
+
+    /// Whether there are no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The name of the element type.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Raw::U8(_) => "u8",
+            Raw::I16(_) => "i16",
+            Raw::F32(_) => "f32",
+        }
+    }
+
+    /// The samples with these indices, `width` values each.
+    fn gather(&self, width: usize, indices: &[usize]) -> Self {
+        fn gather<T: Copy>(v: &[T], width: usize, indices: &[usize]) -> Vec<T> {
+            indices.iter().flat_map(|&i| &v[i * width..][..width]).copied().collect()
+        }
+        match self {
+            Raw::U8(v) => Raw::U8(gather(v, width, indices)),
+            Raw::I16(v) => Raw::I16(gather(v, width, indices)),
+            Raw::F32(v) => Raw::F32(gather(v, width, indices)),
+        }
+    }
+}
+
+/// Labelled samples of one shape. [`Dataset::new`] checks that the fields fit each other.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// What the set is called in reports.
+    pub name: String,
+    /// Height, width, channels. A time series is `1 x length x channels`, a vector `1 x 1 x features`.
+    pub shape: [usize; 3],
+    /// The values of all samples as they were stored, without normalisation.
+    pub raw: Raw,
+    /// The class of each sample, an index into `classes`.
+    pub labels: Vec<u32>,
+    /// Names of the classes.
+    pub classes: Vec<String>,
+}
+
+impl Dataset {
+    /// A data set whose parts fit each other.
+    ///
+    /// # Errors
+    ///
+    /// No samples; a number of values that is not samples x shape; a label that names no class; a
+    /// value that is not finite.
+    pub fn new(
+        name: impl Into<String>,
+        shape: [usize; 3],
+        raw: Raw,
+        labels: Vec<u32>,
+        classes: Vec<String>,
+    ) -> Result<Self, HostError> {
+        let set = Self { name: name.into(), shape, raw, labels, classes };
+        let fail = |problem: String, remedy: &str| Err(HostError::new(&set.name, problem, remedy));
+        let [h, w, c] = shape;
+        if set.is_empty() {
+            return fail("no samples".to_owned(), "give it at least one");
+        }
+        let needed = super::product(&[set.len(), h, w, c]);
+        if needed == Some(0) || needed != Some(set.raw.len()) {
+            let (samples, found) = (set.len(), set.raw.len());
+            return fail(
+                format!("{samples} labels and shape {h} x {w} x {c}, but {found} values"),
+                "give every sample one label and h x w x c values",
+            );
+        }
+        if let Some(i) = set.labels.iter().position(|&label| label as usize >= set.classes.len()) {
+            let (label, classes) = (set.labels[i], set.classes.len());
+            return fail(
+                format!("sample {i} has label {label}, and there are {classes} classes"),
+                "labels count from 0 and stay below the number of classes",
+            );
+        }
+        if let Raw::F32(values) = &set.raw
+            && let Some(at) = values.iter().position(|v| !v.is_finite())
+        {
+            let (i, within, value) = (at / set.width(), at % set.width(), values[at]);
+            return fail(
+                format!("value {within} of sample {i} is {value}"),
+                "remove or fill in samples that are not finite",
+            );
+        }
+        Ok(set)
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are no samples.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Values of one sample, `h * w * c`.
+    pub fn width(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Writes sample `i` to `out`, `[h, w, c]`: the raw values as f32.
+    ///
+    /// # Panics
+    ///
+    /// If there is no sample `i` or `out` has not [`width`](Self::width) elements.
+    pub fn sample_f32(&self, i: usize, out: &mut [f32]) {
+        let width = self.width();
+        assert_eq!(out.len(), width, "a sample has {width} values");
+        let range = i * width..(i + 1) * width;
+        match &self.raw {
+            Raw::U8(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = f32::from(v)),
+            Raw::I16(v) => out.iter_mut().zip(&v[range]).for_each(|(o, &v)| *o = f32::from(v)),
+            Raw::F32(v) => out.copy_from_slice(&v[range]),
+        }
+    }
+
+    /// Sample `i` as stored, little-endian: what an engine that takes this element type reads.
+    ///
+    /// # Panics
+    ///
+    /// If there is no sample `i`.
+    pub fn raw_bytes(&self, i: usize) -> Cow<'_, [u8]> {
+        let width = self.width();
+        let range = i * width..(i + 1) * width;
+        match &self.raw {
+            Raw::U8(v) => Cow::Borrowed(&v[range]),
+            Raw::I16(v) => v[range].iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Raw::F32(v) => v[range].iter().flat_map(|v| v.to_le_bytes()).collect(),
+        }
+    }
+
+    /// Mean and standard deviation (of the population) of each channel over all samples.
+    ///
+    /// Two passes in f64, in the order of storage. The deviation of a constant channel is 0.
+    pub fn moments(&self) -> (Vec<f32>, Vec<f32>) {
+        let channels = self.shape[2];
+        let per_channel = (self.raw.len() / channels) as f64;
+        let average = |term: &dyn Fn(usize, f64) -> f64| -> Vec<f64> {
+            let mut sums = vec![0.0f64; channels];
+            let mut sample = vec![0.0f32; self.width()];
+            for i in 0..self.len() {
+                self.sample_f32(i, &mut sample);
+                for values in sample.chunks_exact(channels) {
+                    for (channel, (sum, &value)) in sums.iter_mut().zip(values).enumerate() {
+                        *sum += term(channel, f64::from(value));
+                    }
+                }
+            }
+            sums.iter().map(|sum| sum / per_channel).collect()
+        };
+        let mean = average(&|_, value| value);
+        let variance = average(&|channel, value| (value - mean[channel]).powi(2));
+        (mean.iter().map(|&m| m as f32).collect(), variance.iter().map(|v| v.sqrt() as f32).collect())
+    }
+
+    /// The samples with these indices, in this order; an index may repeat.
+    ///
+    /// # Errors
+    ///
+    /// No index, or one that is no sample.
+    pub fn subset(&self, indices: &[usize]) -> Result<Self, HostError> {
+        let samples = self.len();
+        if let Some(i) = indices.iter().find(|&&i| i >= samples) {
+            return Err(HostError::new(&self.name, format!("sample {i} of {samples}"), "indices count from 0"));
+        }
+        Self::new(
+            self.name.clone(),
+            self.shape,
+            self.raw.gather(self.width(), indices),
+            indices.iter().map(|&i| self.labels[i]).collect(),
+            self.classes.clone(),
+        )
+    }
+
+    /// Splits off `fraction` of every class for validation: `(train, validation)`.
+    ///
+    /// The choice depends on `seed` and the labels alone; both parts keep the order of samples. A
+    /// class of at least two samples has at least one in each part, a single sample goes to
+    /// training.
+    ///
+    /// # Errors
+    ///
+    /// A fraction outside `(0, 1)`, or no class of two samples.
+    pub fn split(&self, fraction: f32, seed: u64) -> Result<(Self, Self), HostError> {
+        if !(fraction > 0.0 && fraction < 1.0) {
+            return Err(HostError::new(
+                &self.name,
+                format!("cannot hold out a part of {fraction}"),
+                "give a fraction between 0 and 1, such as 0.2",
+            ));
+        }
+        let mut held_out = vec![false; self.len()];
+        for class in 0..self.classes.len() as u32 {
+            let mut members: Vec<usize> = (0..self.len()).filter(|&i| self.labels[i] == class).collect();
+            if members.len() < 2 {
+                continue;
+            }
+            let count = ((members.len() as f64 * f64::from(fraction)).round() as usize).clamp(1, members.len() - 1);
+            let stream = Stream::new(seed).fork(u64::from(class));
+            // The first `count` steps of a Fisher-Yates shuffle.
+            for i in 0..count {
+                let left = (members.len() - i) as u32;
+                members.swap(i, i + stream.below(i as u64, left) as usize);
+                held_out[members[i]] = true;
+            }
+        }
+        let (validation, train): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(|&i| held_out[i]);
+        if validation.is_empty() {
+            return Err(HostError::new(
+                &self.name,
+                "no class has two samples, so none can be held out",
+                "give more samples, or a test set of its own",
+            ));
+        }
+        Ok((self.subset(&train)?, self.subset(&validation)?))
+    }
+
+    /// An error at `place` unless `test` has the shape, element type and classes of this set.
+    pub(super) fn check_alike(&self, test: &Self, place: &str) -> Result<(), HostError> {
+        let ([h, w, c], [th, tw, tc]) = (self.shape, test.shape);
+        let problem = if self.shape != test.shape {
+            format!("training samples are {h} x {w} x {c}, test samples {th} x {tw} x {tc}")
+        } else if self.raw.kind() != test.raw.kind() {
+            format!("training values are {}, test values {}", self.raw.kind(), test.raw.kind())
+        } else if self.classes != test.classes {
+            format!("training has {} classes, test {}", self.classes.len(), test.classes.len())
+        } else {
+            return Ok(());
+        };
+        Err(HostError::new(place, problem, "make the test set like the training set"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(n: usize) -> Vec<String> {
+        (0..n).map(|i| format!("{i}")).collect()
+    }
+
+    fn set() -> Dataset {
+        let raw = Raw::I16(vec![1, -10, 3, -30, 5, 500, 7, 700, 9, 0, 11, 0]);
+        Dataset::new("t", [1, 2, 2], raw, vec![0, 1, 0], names(2)).unwrap()
+    }
+
+    #[test]
+    fn samples_come_as_f32_and_as_bytes() {
+        let set = set();
+        let mut sample = [0.0; 4];
+        set.sample_f32(1, &mut sample);
+        assert_eq!(sample, [5.0, 500.0, 7.0, 700.0]);
+        assert_eq!(&*set.raw_bytes(0), [1, 0, 0xF6, 0xFF, 3, 0, 0xE2, 0xFF]);
+        let floats = Dataset::new("f", [1, 1, 1], Raw::F32(vec![1.0]), vec![0], names(1)).unwrap();
+        assert_eq!(&*floats.raw_bytes(0), 1.0f32.to_le_bytes());
+    }
+
+    #[test]
+    fn moments_are_per_channel() {
+        let (mean, std) = set().moments();
+        assert_eq!(mean[0], 6.0);
+        let values = [-10.0, -30.0, 500.0, 700.0, 0.0, 0.0f64];
+        let m = values.iter().sum::<f64>() / 6.0;
+        let v = values.iter().map(|x| (x - m) * (x - m)).sum::<f64>() / 6.0;
+        assert_eq!((mean[1], std[1]), (m as f32, v.sqrt() as f32));
+        assert_eq!(std[0], (35.0f64 / 3.0).sqrt() as f32);
+        let constant = Dataset::new("c", [1, 1, 1], Raw::U8(vec![7; 3]), vec![0; 3], names(1)).unwrap();
+        assert_eq!(constant.moments(), (vec![7.0], vec![0.0]));
+    }
+
+    #[test]
+    fn a_split_is_stratified_disjoint_and_repeatable() {
+        let n = 103;
+        let labels: Vec<u32> = (0..n).map(|i| if i == 50 { 2 } else { (i % 3 == 0).into() }).collect();
+        let raw = Raw::U8((0..n as u8).collect());
+        let set = Dataset::new("s", [1, 1, 1], raw, labels, names(3)).unwrap();
+        let (train, validation) = set.split(0.25, 7).unwrap();
+        assert_eq!(set.split(0.25, 7).unwrap().1, validation);
+        assert_ne!(set.split(0.25, 8).unwrap().1, validation);
+        let count = |set: &Dataset, class| set.labels.iter().filter(|&&l| l == class).count();
+        assert_eq!([0, 1, 2].map(|c| count(&validation, c)), [17, 9, 0]);
+        assert_eq!([0, 1, 2].map(|c| count(&train, c)), [50, 26, 1]);
+        let (Raw::U8(a), Raw::U8(b)) = (train.raw, validation.raw) else { panic!("the type changed") };
+        assert!(a.is_sorted() && b.is_sorted());
+        let mut all = [a, b].concat();
+        all.sort_unstable();
+        assert_eq!(all, (0..n as u8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn parts_that_do_not_fit_are_refused() {
+        let problem =
+            |shape, raw, labels: &[u32]| Dataset::new("t", shape, raw, labels.to_vec(), names(2)).unwrap_err().problem;
+        assert_eq!(problem([1, 1, 1], Raw::U8(vec![]), &[]), "no samples");
+        assert_eq!(problem([1, 2, 1], Raw::U8(vec![0; 3]), &[0, 1]), "2 labels and shape 1 x 2 x 1, but 3 values");
+        assert_eq!(problem([0, 2, 1], Raw::U8(vec![]), &[0]), "1 labels and shape 0 x 2 x 1, but 0 values");
+        assert_eq!(
+            problem([usize::MAX, 2, 2], Raw::U8(vec![0; 4]), &[0]),
+            format!("1 labels and shape {} x 2 x 2, but 4 values", usize::MAX)
+        );
+        assert_eq!(problem([1, 1, 1], Raw::U8(vec![0; 2]), &[0, 2]), "sample 1 has label 2, and there are 2 classes");
+        assert_eq!(problem([1, 2, 1], Raw::F32(vec![0.0, 1.0, 2.0, f32::NAN]), &[0, 1]), "value 1 of sample 1 is NaN");
+        let set = set();
+        assert_eq!(set.subset(&[0, 3]).unwrap_err().problem, "sample 3 of 3");
+        for fraction in [0.0, 1.0, -0.5, f32::NAN] {
+            assert!(set.split(fraction, 0).is_err());
+        }
+        let singles = set.subset(&[0, 1]).unwrap();
+        assert!(singles.split(0.5, 0).unwrap_err().problem.contains("no class has two"));
+    }
+}
