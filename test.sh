@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Runs every test: `./test.sh`. It first installs what is missing (Debian or Ubuntu, with git and a
+# Rust toolchain). What cannot be installed is skipped with a word; `./test.sh --strict` fails there.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+case "${1:-}" in
+    '') strict= ;;
+    --strict) strict=1 ;;
+    *) echo "usage: ./test.sh [--strict]" >&2 && exit 2 ;;
+esac
+
+# One build of everything, never resumed: incremental files would only be written.
+export CARGO_INCREMENTAL=0
+
+. tools/setup.sh
+
+# step <title> <command>...: runs the command under its title, then says how long it took.
+step() {
+    local title=$1 started=$SECONDS
+    shift
+    echo "== $title"
+    "$@"
+    echo "   $((SECONDS - started)) s"
+}
+
+# able <title> <set-up>: whether the set-up works; where it does not, the tests of that title are
+# skipped, or everything fails in strict mode.
+able() {
+    ("$2") && return
+    [ -z "$strict" ] || exit 1
+    echo "== $1: SKIPPED, see above"
+    return 1
+}
+
+# The feature sets that differ in code: nothing, each optional part by itself, everything.
+feature_sets=(
+    --no-default-features
+    --no-default-features\ --features\ alloc
+    --no-default-features\ --features\ defmt,fast-math
+    --features\ std
+    --features\ train
+    --features\ cli
+    --features\ cli,defmt,fast-math
+)
+
+firmware() {
+    CARGO_TARGET_DIR=target/firmware tools/bare-cargo "$@"
+}
+
+formatting() {
+    cargo fmt --check
+    local manifest
+    for manifest in firmware-examples/*/Cargo.toml; do
+        cargo fmt --check --manifest-path "$manifest"
+    done
+}
+
+lints() {
+    local features
+    for features in "${feature_sets[@]}"; do
+        cargo clippy --quiet --all-targets $features -- -D warnings
+    done
+}
+
+documentation() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --features cli
+}
+
+bare_builds() {
+    local target
+    for target in "${bare_targets[@]}"; do
+        firmware build --quiet --release --lib --no-default-features --target "$target"
+        firmware build --quiet --release --lib --no-default-features --features alloc,defmt,fast-math --target "$target"
+    done
+}
+
+boards() {
+    cargo test --quiet --features cli --test boards -- --nocapture
+}
+
+setup_host
+step "formatting" formatting
+step "lints" lints
+step "documentation" documentation
+if able "bare-metal builds" setup_bare_targets; then
+    step "bare-metal builds" bare_builds
+    if able "emulated boards" setup_emulators; then
+        step "emulated boards" boards
+    fi
+fi
+step "tests" cargo test --features cli
