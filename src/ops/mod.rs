@@ -302,5 +302,7 @@ pub mod sym_norm;
 pub mod table;
 pub mod tokens;
 
+mod window;
+
 #[cfg(test)]
 pub(crate) mod testing;
