@@ -59,7 +59,7 @@ impl Depthwise {
     const fn reason(&self) -> Option<&'static str> {
         if self.batch == 0 || self.c == 0 {
             Some("a depthwise convolution of no images or channels")
-        } else if self.share == 0 || self.c % self.share != 0 {
+        } else if self.share == 0 || !self.c.is_multiple_of(self.share) {
             Some("channels that the channels of one filter do not divide")
         } else if self.vertical().reason().is_some() {
             self.vertical().reason()
@@ -118,7 +118,7 @@ trait Pass {
         const V: usize = 8;
         const G: usize = 4;
         let mut channel = 0;
-        if s.share == 1 || s.share % V == 0 {
+        if s.share == 1 || s.share.is_multiple_of(V) {
             while s.c - channel >= V * G {
                 self.block::<V, G>(channel);
                 channel += V * G;
