@@ -81,6 +81,12 @@ pub fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
+/// `sum a_i b_i`, in the order of [`sum`].
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    sum_pairs(a, b, |a, b| a * b)
+}
+
 /// e^x, accurate to 2 units in the last place, branch-free so that loops over it vectorise.
 ///
 /// Arguments below -87.3 give 0, above 88.7 infinity; NaN stays NaN. The same bits on every target.

@@ -86,6 +86,11 @@ impl Operand {
     pub const fn optional(self) -> Self {
         Self { optional: true, ..self }
     }
+
+    /// The same operand, longer by the product of `dims`: scratch that holds several things.
+    pub const fn plus(self, dims: &[usize]) -> Self {
+        Self { len: self.len.saturating_add(size(dims)), ..self }
+    }
 }
 
 /// An operand of `dtype` with the given dimensions.

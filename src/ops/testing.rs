@@ -9,6 +9,12 @@ use std::vec::Vec;
 #[derive(Clone)]
 pub(crate) struct Reals(Vec<f64>);
 
+impl From<Vec<f64>> for Reals {
+    fn from(v: Vec<f64>) -> Self {
+        Self(v).map(|v| v)
+    }
+}
+
 impl Reals {
     pub(crate) fn f32(&self) -> Vec<f32> {
         self.0.iter().map(|&v| v as f32).collect()
