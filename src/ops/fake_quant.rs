@@ -1,1 +1,243 @@
-//! fake_quant
+//! Fake quantisation for training: values pass through the integers they will become.
+//!
+//! [`quantise`] and [`row_scale`] are the rounding and the scale that the exporter uses, so that the
+//! exported integers are those the training saw.
+
+use super::{Signature, f32s};
+use crate::arch::vectorised;
+use crate::math::float::round_ties_up;
+
+const SCALE: &str = "the scale of a fake quantisation is not positive and finite";
+const RANGE: &str = "the levels of a fake quantisation leave 16 bits or are empty";
+
+const fn reason(scale: f32, zero: i32, lo: i32, hi: i32) -> Option<&'static str> {
+    // Written so that NaN fails.
+    if !(scale > 0.0 && scale < f32::INFINITY) {
+        return Some(SCALE);
+    }
+    if lo < -32768 || hi > 32767 || lo > hi || zero < -32768 || zero > 32767 {
+        return Some(RANGE);
+    }
+    None
+}
+
+/// `round(x / scale) + zero` before it is clamped; far values stop at 2^21, beyond every clamp.
+#[inline(always)]
+fn level(x: f32, scale: f32, zero: i32) -> f32 {
+    const FAR: f32 = 2_097_152.0;
+    round_ties_up((x / scale).clamp(-FAR, FAR)) + zero as f32
+}
+
+/// The integer of a real value: `clamp(round(x / scale) + zero, lo, hi)`, to nearest, ties up. The
+/// division is that of f32. NaN gives 0. `zero`, `lo` and `hi` are within 16 bits.
+pub fn quantise(x: f32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
+    (level(x, scale, zero) as i32).clamp(lo, hi)
+}
+
+/// The scale of a row of weights in symmetric int8: `max |w| / 127`, or 1 for a row of zeros.
+pub fn row_scale(row: &[f32]) -> f32 {
+    // Magnitudes order like their bits; NaN is above all, so it shows.
+    let largest = row.iter().map(|w| w.abs().to_bits()).fold(0, u32::max);
+    let scale = f32::from_bits(largest) / 127.0;
+    if scale == 0.0 { 1.0 } else { scale }
+}
+
+shape! {
+    /// `x[len] -> y[len]`, in place: `y = (clamp(round(x / scale) + zero, lo, hi) - zero) scale`.
+    pub struct FakeQuant {
+        /// Elements.
+        pub len: usize,
+        /// Real step between two levels.
+        pub scale: f32,
+        /// Level of the real 0.
+        pub zero: i32,
+        /// Lowest level.
+        pub lo: i32,
+        /// Highest level.
+        pub hi: i32,
+    }
+}
+
+impl FakeQuant {
+    /// Input `x`; output `y`, in place.
+    pub const fn signature(&self) -> Signature {
+        if let Some(why) = reason(self.scale, self.zero, self.lo, self.hi) {
+            return Signature::invalid(why);
+        }
+        Signature::new(&[f32s(&[self.len])], &[f32s(&[self.len])]).in_place()
+    }
+
+    /// Multiply-accumulates: none.
+    pub const fn macs(&self) -> u64 {
+        0
+    }
+}
+
+/// The real value of each element's integer; NaN stays NaN.
+pub fn forward(s: &FakeQuant, y: &mut [f32]) {
+    let FakeQuant { scale, zero, lo, hi, .. } = *s;
+    vectorised(
+        #[inline(always)]
+        || {
+            for y in y {
+                *y = (level(*y, scale, zero).clamp(lo as f32, hi as f32) - zero as f32) * scale;
+            }
+        },
+    );
+}
+
+shape! {
+    /// Straight-through backward of [`FakeQuant`]: `dy[len], x[len] -> dx[len]`, in place on `dy`.
+    pub struct FakeQuantGrad {
+        /// Elements.
+        pub len: usize,
+        /// Real step between two levels.
+        pub scale: f32,
+        /// Level of the real 0.
+        pub zero: i32,
+        /// Lowest level.
+        pub lo: i32,
+        /// Highest level.
+        pub hi: i32,
+    }
+}
+
+impl FakeQuantGrad {
+    /// Inputs `dy, x`; output `dx`, in place on `dy`.
+    pub const fn signature(&self) -> Signature {
+        if let Some(why) = reason(self.scale, self.zero, self.lo, self.hi) {
+            return Signature::invalid(why);
+        }
+        let one = f32s(&[self.len]);
+        Signature::new(&[one, one], &[one]).in_place()
+    }
+
+    /// Multiply-accumulates: none.
+    pub const fn macs(&self) -> u64 {
+        0
+    }
+}
+
+/// `dx = dy` where the level of `x` is in `lo..=hi`, 0 where it was clamped.
+pub fn backward(s: &FakeQuantGrad, x: &[f32], dx: &mut [f32]) {
+    let FakeQuantGrad { scale, zero, lo, hi, .. } = *s;
+    vectorised(
+        #[inline(always)]
+        || {
+            for (dx, &x) in dx.iter_mut().zip(x) {
+                let q = level(x, scale, zero);
+                *dx = if q < lo as f32 || q > hi as f32 { 0.0 } else { *dx };
+            }
+        },
+    );
+}
+
+shape! {
+    /// Weights in symmetric int8 per output channel: `w[rows, k] -> y[rows, k]`, with
+    /// `y = clamp(round(w / scale), -127, 127) scale` and the [`row_scale`] of each row. Nothing is clamped
+    /// beyond rounding, so the straight-through backward is the identity.
+    pub struct FakeQuantRows {
+        /// Output channels.
+        pub rows: usize,
+        /// Weights per channel.
+        pub k: usize,
+    }
+}
+
+impl FakeQuantRows {
+    /// Input `w`; output `y`.
+    pub const fn signature(&self) -> Signature {
+        let Self { rows, k } = *self;
+        Signature::new(&[f32s(&[rows, k])], &[f32s(&[rows, k])])
+    }
+
+    /// Multiply-accumulates: none.
+    pub const fn macs(&self) -> u64 {
+        0
+    }
+}
+
+/// The real value of each weight's integer.
+pub fn rows(s: &FakeQuantRows, w: &[f32], y: &mut [f32]) {
+    vectorised(
+        #[inline(always)]
+        || {
+            for (w, y) in w.chunks_exact(s.k).zip(y.chunks_exact_mut(s.k)) {
+                let scale = row_scale(w);
+                for (y, &w) in y.iter_mut().zip(w) {
+                    *y = level(w, scale, 0).clamp(-127.0, 127.0) * scale;
+                }
+            }
+        },
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::testing::reals;
+
+    #[test]
+    fn is_the_real_value_of_the_integer() {
+        for (len, scale, zero, lo, hi) in
+            [(1, 0.5, 0, -128, 127), (999, 0.01, -50, -128, 127), (777, 3e-4, 0, -3000, 32767)]
+        {
+            let x = reals("x", len).map(|x| 2.0 * x).f32();
+            let mut y = x.clone();
+            forward(&FakeQuant { len, scale, zero, lo, hi }, &mut y);
+            let mut dx = vec![2.0; len];
+            backward(&FakeQuantGrad { len, scale, zero, lo, hi }, &x, &mut dx);
+            for ((&x, &y), &dx) in x.iter().zip(&y).zip(&dx) {
+                let free = (f64::from(x / scale) + 0.5).floor() as i32 + zero;
+                assert_eq!(quantise(x, scale, zero, lo, hi), free.clamp(lo, hi));
+                assert_eq!(y, (free.clamp(lo, hi) - zero) as f32 * scale);
+                assert_eq!(dx, if (lo..=hi).contains(&free) { 2.0 } else { 0.0 });
+            }
+        }
+    }
+
+    #[test]
+    fn ties_go_up_and_far_values_clamp() {
+        let s = FakeQuant { len: 6, scale: 1.0, zero: 0, lo: -128, hi: 127 };
+        let mut y = [0.5, -0.5, 1.5, -1.5, f32::INFINITY, -1e30];
+        forward(&s, &mut y);
+        assert_eq!(y, [1.0, 0.0, 2.0, -1.0, 127.0, -128.0]);
+        let mut nan = [f32::NAN];
+        forward(&FakeQuant { len: 1, ..s }, &mut nan);
+        assert!(nan[0].is_nan());
+    }
+
+    #[test]
+    fn rows_reach_their_largest_weight() {
+        for (rows_, k) in [(1, 1), (5, 33)] {
+            let mut w = reals("w", rows_ * k).f32();
+            w[..k].fill(0.0);
+            let mut y = vec![9.0; rows_ * k];
+            rows(&FakeQuantRows { rows: rows_, k }, &w, &mut y);
+            for (w, y) in w.chunks(k).zip(y.chunks(k)) {
+                let largest = w.iter().fold(0.0f32, |a, w| a.max(w.abs()));
+                let scale = row_scale(w);
+                assert_eq!(scale, if largest == 0.0 { 1.0 } else { largest / 127.0 });
+                for (&w, &y) in w.iter().zip(y) {
+                    assert!((w - y).abs() <= 0.501 * scale);
+                    assert_eq!(y, quantise(w, scale, 0, -127, 127) as f32 * scale);
+                    assert!(w.abs() < largest || quantise(w, scale, 0, -127, 127).abs() == 127 || largest == 0.0);
+                }
+            }
+        }
+        assert!(row_scale(&[1.0, f32::NAN]).is_nan());
+        assert_eq!(row_scale(&[-2.54, 1.0]), 2.54 / 127.0);
+    }
+
+    #[test]
+    fn levels_outside_16_bits_are_refused() {
+        let good = FakeQuant { len: 1, scale: 1.0, zero: 0, lo: -128, hi: 127 };
+        assert_eq!(good.signature().reason(), None);
+        for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+            assert_eq!(FakeQuant { scale, ..good }.signature().reason(), Some(SCALE));
+        }
+        for bad in [FakeQuant { lo: 1, hi: 0, ..good }, FakeQuant { zero: 40_000, ..good }] {
+            assert_eq!(bad.signature().reason(), Some(RANGE));
+        }
+    }
+}
