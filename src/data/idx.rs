@@ -8,12 +8,13 @@ use super::{Dataset, Raw, io_error, name_of, numbered};
 use crate::error::HostError;
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
+use std::boxed::Box;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::string::{String, ToString};
 use std::vec::Vec;
-use std::{env, format};
+use std::{env, format, vec};
 
 /// The classes of Fashion-MNIST.
 pub const FASHION_CLASSES: [&str; 10] =
@@ -145,10 +146,9 @@ impl Idx {
         let mut file = BufReader::new(File::open(&path).map_err(failed)?);
         // The content says whether it is compressed: a .gz suffix survives some decompressors.
         let compressed = file.fill_buf().map_err(failed)?.starts_with(&[0x1F, 0x8B]);
-        let mut bytes: std::boxed::Box<dyn Read> =
-            if compressed { std::boxed::Box::new(MultiGzDecoder::new(file)) } else { std::boxed::Box::new(file) };
+        let mut bytes: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
 
-        let mut header = std::vec![0; 4 + 4 * n_dims];
+        let mut header = vec![0; 4 + 4 * n_dims];
         bytes.read_exact(&mut header[..4]).map_err(failed)?;
         let magic = [0, 0, 8, n_dims as u8];
         if header[..4] != magic {
@@ -190,8 +190,8 @@ impl Idx {
 mod tests {
     use super::*;
     use flate2::{Compression, write::GzEncoder};
+    use std::fs;
     use std::io::Write;
-    use std::{fs, vec};
 
     fn idx(dims: &[u32], values: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0, 0, 8, dims.len() as u8];

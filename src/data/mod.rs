@@ -1,4 +1,4 @@
-//! Readers of data sets; two small sets are bundled.
+//! Readers of data sets: IDX, image folders, CSV, NPZ; two small sets are bundled.
 //!
 //! [`open`] recognises what a path holds and returns a training and a test [`Dataset`], whole in
 //! memory. Values stay as they were stored: models carry their own normalisation. Nothing here is
@@ -14,14 +14,18 @@
 //! ```
 
 use crate::error::HostError;
+use std::ffi::OsStr;
 use std::format;
 use std::path::Path;
 use std::string::String;
 use std::vec::Vec;
 
 pub mod bundle;
+pub mod csv;
 mod dataset;
+pub mod folder;
 pub mod idx;
+pub mod npz;
 
 pub use dataset::{Dataset, Raw};
 
@@ -61,6 +65,9 @@ impl Default for Options {
 /// | `watch` | 1456 + 364 windows of a smartwatch's motion sensor, [bundled](bundle) |
 /// | `fashion-mnist` | the full set where [`idx::fashion_mnist`] finds it |
 /// | a folder with `train-images-idx3-ubyte`, plain or `.gz` | [`idx`] |
+/// | a `.csv` or `.tsv` file, or a folder with `train.csv` and `test.csv` | [`csv`](mod@csv) |
+/// | a `.npz` file, or a folder of `.npy` files | [`npz`] |
+/// | a folder of folders of images | [`folder`] |
 ///
 /// A path that is spelled like a built-in name is written `./watch`.
 pub fn open(source: &str, options: &Options) -> Result<(Dataset, Dataset), HostError> {
@@ -71,10 +78,26 @@ pub fn open(source: &str, options: &Options) -> Result<(Dataset, Dataset), HostE
         _ => {}
     }
     let path = Path::new(source);
-    if !idx::recognises(path) {
-        return Err(HostError::new(source, "neither the name of a built-in data set nor a folder of IDX files", KNOWN));
-    }
-    let (train, test) = idx::read(path)?;
+    let (train, test) = if path.is_dir() {
+        if idx::recognises(path) {
+            idx::read(path)?
+        } else if csv::recognises(path) {
+            csv::read(path, options)?
+        } else if npz::recognises(path) {
+            npz::read(path, options)?
+        } else {
+            folder::read(path, options)?
+        }
+    } else if !path.exists() {
+        return Err(HostError::new(source, "neither a path nor the name of a built-in data set", KNOWN));
+    } else {
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or("").to_ascii_lowercase();
+        match extension.as_str() {
+            "csv" | "tsv" => csv::read(path, options)?,
+            "npz" => npz::read(path, options)?,
+            _ => return Err(HostError::new(source, format!("a file of unknown kind \"{extension}\""), KNOWN)),
+        }
+    };
     let Some(test) = test else {
         return train.split(options.holdout, options.seed);
     };
@@ -82,7 +105,8 @@ pub fn open(source: &str, options: &Options) -> Result<(Dataset, Dataset), HostE
     Ok((train, test))
 }
 
-const KNOWN: &str = "built-in are fashion-mini, watch and fashion-mnist";
+const KNOWN: &str = "built-in are fashion-mini, watch and fashion-mnist; readable are folders of images by class, \
+    folders of IDX files, .csv, .tsv and .npz files, and folders of .npy files";
 
 /// The file name of `path` without its extension: what a data set is called.
 fn name_of(path: &Path) -> String {
@@ -112,4 +136,17 @@ fn numbered(labels: &[u32], place: &Path) -> Result<Vec<String>, HostError> {
 /// The product, if it does not overflow.
 fn product(dims: &[usize]) -> Option<usize> {
     dims.iter().try_fold(1usize, |product, &dim| product.checked_mul(dim))
+}
+
+/// The shape of a row of `features`: a vector, or a time series of interleaved channels.
+fn row_shape(features: usize, channels: Option<usize>, place: &Path) -> Result<[usize; 3], HostError> {
+    match channels {
+        None => Ok([1, 1, features]),
+        Some(channels) if channels > 0 && features.is_multiple_of(channels) => Ok([1, features / channels, channels]),
+        Some(channels) => Err(HostError::new(
+            place.display(),
+            format!("{features} features do not make a time series of {channels} channels"),
+            "give as `channels` a divisor of the number of features",
+        )),
+    }
 }

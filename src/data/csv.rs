@@ -1,0 +1,295 @@
+//! CSV and TSV: one sample per line, its features as numbers, its label as any text.
+//!
+//! A line is a vector of features, or, with `options.channels`, a time series written sample by
+//! sample (`t0 c0, t0 c1, ..., t1 c0, ...`).
+
+use super::{Dataset, Options, Raw, name_of, row_shape};
+use crate::error::HostError;
+use csv::{ReaderBuilder, StringRecord, Trim};
+use std::collections::HashMap;
+use std::format;
+use std::path::{Path, PathBuf};
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+/// Whether `folder` has `train.csv` or `train.tsv`.
+pub(super) fn recognises(folder: &Path) -> bool {
+    locate(folder, "train").is_some()
+}
+
+/// The file at `path`; or of a folder `train.csv`, and `test.csv` if there is one (or `.tsv`): f32
+/// `[1, 1, features]`, or `[1, length, channels]`.
+///
+/// Classes are the labels of the training file, sorted by value if all are integers, else as text.
+///
+/// # Errors
+///
+/// A feature that is not a finite number, a line with more or fewer fields, an empty label, a
+/// first line that is half a header, an unknown label column, a test label that training does not
+/// have; with line and column.
+pub fn read(path: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>), HostError> {
+    if !path.is_dir() {
+        return Ok((Table::read(path, options)?.into_dataset(path, path, options, None)?, None));
+    }
+    let Some(file) = locate(path, "train") else {
+        return Err(HostError::new(path.display(), "no train.csv or train.tsv", "add it, and test.csv beside it"));
+    };
+    let train = Table::read(&file, options)?.into_dataset(path, &file, options, None)?;
+    let test = match locate(path, "test") {
+        Some(file) => Some(Table::read(&file, options)?.into_dataset(path, &file, options, Some(&train.classes))?),
+        None => None,
+    };
+    Ok((train, test))
+}
+
+fn locate(folder: &Path, name: &str) -> Option<PathBuf> {
+    ["csv", "tsv"].map(|extension| folder.join(name).with_extension(extension)).into_iter().find(|path| path.is_file())
+}
+
+/// The lines of a file: features row by row, labels as text, and the line each came from.
+struct Table {
+    features: usize,
+    values: Vec<f32>,
+    labels: Vec<String>,
+    lines: Vec<u64>,
+}
+
+impl Table {
+    fn read(path: &Path, options: &Options) -> Result<Self, HostError> {
+        let delimiter = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv")) { b'\t' } else { b',' };
+        let failed = |e: csv::Error| HostError::new(path.display(), problem_of(&e), "make it a table of UTF-8 text");
+        let mut reader = ReaderBuilder::new()
+            .has_headers(false)
+            .delimiter(delimiter)
+            .trim(Trim::All)
+            .from_path(path)
+            .map_err(failed)?;
+        let mut table = Self { features: 0, values: Vec::new(), labels: Vec::new(), lines: Vec::new() };
+        let mut record = StringRecord::new();
+        let mut label = 0;
+        let mut first = true;
+        while reader.read_record(&mut record).map_err(failed)? {
+            if first {
+                first = false;
+                if record.len() < 2 {
+                    return Err(HostError::new(
+                        path.display(),
+                        format!("{} columns where a label and at least one feature are needed", record.len()),
+                        "separate columns by commas (.csv) or tabs (.tsv)",
+                    ));
+                }
+                table.features = record.len() - 1;
+                let header;
+                (label, header) = layout(path, &record, options)?;
+                if header {
+                    continue;
+                }
+            }
+            table.push(path, &record, label)?;
+        }
+        Ok(table)
+    }
+
+    fn push(&mut self, path: &Path, record: &StringRecord, label: usize) -> Result<(), HostError> {
+        let line = record.position().map_or(0, csv::Position::line);
+        let fail = |column: usize, problem: String, remedy: &str| {
+            Err(HostError::new(format!("{}, line {line}, column {}", path.display(), column + 1), problem, remedy))
+        };
+        for (column, field) in record.iter().enumerate() {
+            if column == label {
+                if field.is_empty() {
+                    return fail(column, "no label".into(), "fill it in, or remove the line");
+                }
+                self.labels.push(field.into());
+                continue;
+            }
+            match field.parse::<f32>() {
+                Ok(value) if value.is_finite() => self.values.push(value),
+                Ok(_) => {
+                    return fail(column, format!("\"{field}\" is not finite"), "fill it in, or remove the line");
+                }
+                Err(_) => {
+                    return fail(
+                        column,
+                        format!("\"{field}\" where a number is needed"),
+                        "fill it in, or remove the line or column; or name the label column",
+                    );
+                }
+            }
+        }
+        self.lines.push(line);
+        Ok(())
+    }
+
+    fn into_dataset(
+        self,
+        source: &Path,
+        path: &Path,
+        options: &Options,
+        classes: Option<&[String]>,
+    ) -> Result<Dataset, HostError> {
+        let classes = match classes {
+            Some(classes) => classes.to_vec(),
+            None => {
+                let mut classes = self.labels.clone();
+                // Text first: it makes the order of integers that are spelled differently certain.
+                classes.sort_unstable();
+                classes.dedup();
+                if classes.iter().all(|class| class.parse::<i64>().is_ok()) {
+                    classes.sort_by_key(|class| class.parse::<i64>().unwrap_or_default());
+                }
+                classes
+            }
+        };
+        let position: HashMap<&str, u32> =
+            classes.iter().enumerate().map(|(i, class)| (class.as_str(), i as u32)).collect();
+        let mut labels = Vec::with_capacity(self.labels.len());
+        for (label, line) in self.labels.iter().zip(&self.lines) {
+            labels.push(*position.get(label.as_str()).ok_or_else(|| {
+                HostError::new(
+                    format!("{}, line {line}", path.display()),
+                    format!("the label \"{label}\" is not among those of the training file"),
+                    "add such samples to the training file, or remove the line",
+                )
+            })?);
+        }
+        drop(position);
+        let shape = row_shape(self.features, options.channels, path)?;
+        Dataset::new(name_of(source), shape, Raw::F32(self.values), labels, classes)
+            .map_err(|e| HostError { place: path.display().to_string(), ..e })
+    }
+}
+
+/// The label column, and whether the first line is a header.
+fn layout(path: &Path, first: &StringRecord, options: &Options) -> Result<(usize, bool), HostError> {
+    let columns = first.len();
+    let label = options.label.as_deref();
+    let by_name = label.and_then(|label| first.iter().position(|field| field == label));
+    let by_number = label.and_then(|label| label.parse().ok()).filter(|&column: &usize| column < columns);
+    let or_missing = |column: Option<usize>| match label {
+        None => Ok(columns - 1),
+        Some(label) => column.ok_or_else(|| {
+            HostError::new(
+                path.display(),
+                format!(
+                    "no label column \"{label}\"; the first line is {}",
+                    first.iter().collect::<Vec<_>>().join(", ")
+                ),
+                format!("give a name from the header, or a number from 0 to {}", columns - 1),
+            )
+        }),
+    };
+    let header = match options.header {
+        Some(header) => header,
+        None => {
+            let label = or_missing(by_number.or(by_name))?;
+            let numbers = first.iter().enumerate().filter(|(i, field)| *i != label && field.parse::<f32>().is_ok());
+            match numbers.count() {
+                0 => true,
+                n if n == columns - 1 => false,
+                n => {
+                    return Err(HostError::new(
+                        format!("{}, line 1", path.display()),
+                        format!("{n} of {} features are numbers: is it a header or a sample?", columns - 1),
+                        "say whether there is a header, or fill in what is missing",
+                    ));
+                }
+            }
+        }
+    };
+    Ok((or_missing(by_name.filter(|_| header).or(by_number))?, header))
+}
+
+/// What went wrong, without the crate's repetition of where.
+fn problem_of(error: &csv::Error) -> String {
+    match error.kind() {
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+            let line = pos.as_ref().map_or(0, csv::Position::line);
+            format!("line {line} has {len} fields where the first line has {expected_len}")
+        }
+        csv::ErrorKind::Io(e) => format!("cannot be read: {e}"),
+        _ => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::borrow::ToOwned;
+    use std::{fs, vec};
+
+    fn table(text: &str, options: &Options) -> Result<Dataset, HostError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t.csv");
+        fs::write(&path, text).unwrap();
+        read(&path, options).map(|(set, _)| set)
+    }
+
+    fn problem(text: &str) -> String {
+        table(text, &Options::default()).unwrap_err().to_string()
+    }
+
+    fn options(label: Option<&str>, header: Option<bool>, channels: Option<usize>) -> Options {
+        Options { label: label.map(ToOwned::to_owned), header, channels, ..Options::default() }
+    }
+
+    #[test]
+    fn the_last_column_is_the_label_and_a_header_is_recognised() {
+        let expected = Raw::F32(vec![1.0, -2.5, 3e2, 4.0]);
+        for text in ["a,b,kind\n1,-2.5,oak\n3e2, 4 ,ash\n", "1,-2.5,oak\r\n3e2,4,ash"] {
+            let set = table(text, &Options::default()).unwrap();
+            assert_eq!((set.shape, &set.raw), ([1, 1, 2], &expected));
+            assert_eq!((set.labels, set.classes), (vec![1, 0], vec!["ash".to_owned(), "oak".to_owned()]));
+        }
+    }
+
+    #[test]
+    fn a_label_column_is_named_or_numbered() {
+        let by_name = table("kind,a,b\n10,1,2\n9,3,4\n", &options(Some("kind"), None, None)).unwrap();
+        let by_number = table("10,1,2\n9,3,4\n", &options(Some("0"), None, None)).unwrap();
+        assert_eq!((by_name.labels.as_slice(), &by_name.classes[0]), ([1, 0].as_slice(), &"9".to_owned()));
+        assert_eq!((&by_name.raw, &by_name.labels), (&by_number.raw, &by_number.labels));
+        let counted = table("0,1,2\n5,6,7\n", &options(Some("1"), Some(true), None)).unwrap();
+        assert_eq!((counted.raw, counted.classes), (Raw::F32(vec![5.0, 7.0]), vec!["6".to_owned()]));
+        let error = table("kind,a,b\n10,1,2\n", &options(Some("type"), None, None)).unwrap_err();
+        assert!(error.problem.contains("no label column \"type\"; the first line is kind, a, b"), "{error}");
+        let error = table("10,1,2\n", &options(Some("3"), None, None)).unwrap_err();
+        assert!(error.remedy.contains("a number from 0 to 2"), "{error}");
+    }
+
+    #[test]
+    fn a_line_can_be_a_time_series() {
+        let series = options(None, None, Some(2));
+        assert_eq!(table("1,2,3,4,x\n", &series).unwrap().shape, [1, 2, 2]);
+        assert!(table("1,2,3,x\n", &series).unwrap_err().problem.starts_with("3 features do not make"));
+        assert!(table("1,2,3,x\n", &options(None, None, Some(0))).is_err());
+    }
+
+    #[test]
+    fn bad_cells_are_named_by_line_and_column() {
+        assert!(problem("a,b,l\n1,2,x\n1,,x\n").contains("line 3, column 2: \"\" where a number"));
+        assert!(problem("1,2,x\n1,2.0.0,x\n").contains("line 2, column 2: \"2.0.0\" where a number"));
+        assert!(problem("1,nan,x\n").contains("line 1, column 2: \"nan\" is not finite"));
+        assert!(problem("1,2,x\n1,1e39,x\n").contains("line 2, column 2: \"1e39\" is not finite"));
+        assert!(problem("1,2,x\n1,2,\n").contains("line 2, column 3: no label"));
+        assert!(problem("1,2,x\n1,2,3,x\n").contains("line 2 has 4 fields where the first line has 3"));
+        assert!(problem("1,two,x\n1,2,x\n").contains("1 of 2 features are numbers"));
+        assert!(problem("1;2;x\n").contains("1 columns where"));
+        assert!(problem("").contains("no samples"));
+        assert!(problem("a,b,l\n").contains("no samples"));
+    }
+
+    #[test]
+    fn a_folder_has_training_and_test() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("train.tsv"), "1\t2\tb\n3\t4\ta\n").unwrap();
+        fs::write(folder.path().join("test.csv"), "5,6,b\n").unwrap();
+        let open = || super::super::open(folder.path().to_str().unwrap(), &Options::default());
+        let (train, test) = open().unwrap();
+        assert_eq!((train.len(), test.labels, test.classes), (2, vec![1], train.classes));
+        fs::write(folder.path().join("test.csv"), "5,6,c\n").unwrap();
+        assert!(open().unwrap_err().to_string().contains("line 1: the label \"c\" is not among"));
+        fs::write(folder.path().join("test.csv"), "5,b\n").unwrap();
+        assert!(open().unwrap_err().problem.contains("training samples are 1 x 1 x 2, test samples 1 x 1 x 1"));
+    }
+}
