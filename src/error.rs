@@ -85,6 +85,24 @@ pub enum Error {
     ArenaTaken,
 }
 
+impl Error {
+    /// What is wrong, without the numbers: for compile errors, which cannot format.
+    pub const fn summary(&self) -> &'static str {
+        match *self {
+            Error::Truncated { .. } => "the model file is cut short: copy it again",
+            Error::NotAModel { .. } => "not a .soft model: export one with `softedge export`",
+            Error::Version { .. } => "the model's format is too new for this library: update softedge or export again",
+            Error::Checksum { .. } => "the model file is damaged (checksum): copy it again",
+            Error::Misaligned { .. } => "the buffer is not aligned to 16 bytes",
+            Error::Malformed { what, .. } | Error::Op { what, .. } => what,
+            Error::UnsupportedOp { .. } => "the model uses an op outside the accepted set",
+            Error::TooSmall { .. } => "a memory bank is too small",
+            Error::ReadOnly { .. } => "the program writes to read-only memory",
+            Error::ArenaTaken => "the arena was taken before",
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {

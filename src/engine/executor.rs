@@ -1,0 +1,135 @@
+//! The general executor: any checked Program over the memory banks it asks for.
+
+use super::arena::{Memory, Operands};
+use super::{cpu, integer};
+use crate::error::Error;
+use crate::format::{OpRecord, View};
+use crate::ops::Tick;
+use crate::program::OpSet;
+use core::marker::PhantomData;
+use core::ops::Range;
+
+/// The set of op kinds an executor is compiled for.
+pub trait Runs {
+    /// The kinds it runs; the code of all others is dropped by the compiler.
+    const OPS: OpSet;
+}
+
+/// Every op there is: what a host runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Every {}
+
+impl Runs for Every {
+    const OPS: OpSet = OpSet::ALL;
+}
+
+/// A Program and the memory it runs in.
+pub struct Executor<'m, S = Every> {
+    view: View<'m>,
+    memory: Memory<'m>,
+    set: PhantomData<S>,
+}
+
+impl<'m, S: Runs> Executor<'m, S> {
+    /// Binds a Program to its memory. The weights are those of the file.
+    ///
+    /// # Errors
+    /// [`Error::UnsupportedOp`] for a kind outside `S`; [`Error::TooSmall`], [`Error::Misaligned`] or
+    /// [`Error::ReadOnly`] for memory that does not fit.
+    pub fn new(view: View<'m>, memory: Memory<'m>) -> Result<Self, Error> {
+        for (index, record) in view.ops().enumerate() {
+            if !S::OPS.contains(record.kind) {
+                return Err(Error::UnsupportedOp { index, kind: record.kind as u16 });
+            }
+        }
+        let memory = memory.with_shared(crate::program::Space::Weights, view.weights());
+        memory.check(view)?;
+        Ok(Self { view, memory, set: PhantomData })
+    }
+
+    /// Binds a model that was checked while compiling, with nothing but weights and an arena that
+    /// is large enough.
+    pub(super) fn inference(view: View<'m>, arena: &'m mut [u8]) -> Self {
+        let memory = Memory::new(arena).with_shared(crate::program::Space::Weights, view.weights());
+        Self { view, memory, set: PhantomData }
+    }
+
+    /// The Program.
+    pub fn view(&self) -> View<'m> {
+        self.view
+    }
+
+    /// Runs every op.
+    pub fn run(&mut self, tick: &Tick) {
+        self.run_range(0..self.view.n_ops(), tick);
+    }
+
+    /// Runs the ops with these indices.
+    pub fn run_range(&mut self, ops: Range<usize>, tick: &Tick) {
+        self.run_watched(ops, tick, |_, _, _| true);
+    }
+
+    /// Runs the ops with these indices and shows each, after it ran, to `watch` with the memory;
+    /// stops where `watch` says `false`.
+    pub fn run_watched(
+        &mut self,
+        ops: Range<usize>,
+        tick: &Tick,
+        mut watch: impl FnMut(usize, &OpRecord<'m>, &Self) -> bool,
+    ) {
+        for (i, record) in self.view.ops().enumerate().take(ops.end).skip(ops.start) {
+            run_op::<S>(&record, self.memory.operands(self.view, record), tick);
+            if !watch(i, &record, self) {
+                return;
+            }
+        }
+    }
+
+    /// The bytes of the `id`-th tensor.
+    pub fn tensor(&self, id: usize) -> &[u8] {
+        self.memory.tensor(self.view, id)
+    }
+
+    /// The bytes of the `id`-th tensor for writing; `None` for a constant or in shared memory.
+    pub fn tensor_mut(&mut self, id: usize) -> Option<&mut [u8]> {
+        self.memory.tensor_mut(self.view, id)
+    }
+}
+
+#[inline(always)]
+fn run_op<S: Runs>(record: &OpRecord<'_>, mut operands: Operands<'_>, tick: &Tick) {
+    let words = record.words();
+    if !integer::run::<S>(record.kind, &words, &mut operands) {
+        cpu::run::<S>(record.kind, &words, &mut operands, tick);
+    }
+}
+
+/// One arm per kind: decodes the shape, binds the operands in order, calls the op.
+///
+/// `Kind: function(operands)`; `in place` drops the first input, `tick` passes the counters.
+macro_rules! dispatch {
+    ($S:ident, $kind:ident, $words:ident, $operands:ident, $tick:ident;
+     $($Kind:ident: $($module:ident)::+($($operand:ident),*) $(@ $how:ident)?;)*) => {
+        match $kind {
+            $(Kind::$Kind if const { $S::OPS.contains(Kind::$Kind) } => {
+                if let Op::$Kind(shape) = Op::decode(Kind::$Kind, $words) {
+                    dispatch!(@call $operands, $tick, $($module)::+, shape, ($($operand),*) $($how)?);
+                }
+                true
+            })*
+            _ => false,
+        }
+    };
+    (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*)) => {
+        $f(&$s, $($o.$operand()),*)
+    };
+    (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*) in_place) => {{
+        $o.take_over();
+        $f(&$s, $($o.$operand()),*)
+    }};
+    (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*) random) => {{
+        $o.take_over();
+        $f(&$s, $tick, $($o.$operand()),*)
+    }};
+}
+pub(super) use dispatch;

@@ -1,0 +1,342 @@
+//! What is proven about a file before anything else touches it. All `const fn`.
+
+use super::view::{MAX_SHAPE_WORDS, OpRecord, TensorRecord, View, header, u32_at};
+use super::{HEADER_BYTES, MAGIC, TENSOR_BYTES, VERSION, word};
+use crate::error::Error;
+use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT};
+use crate::ops::{DType, Operand};
+use crate::program::{ALIGN, Kind, OpSet, Space};
+
+/// `Err(...)` unless the condition holds.
+macro_rules! ensure {
+    ($condition:expr, $error:expr) => {
+        if !$condition {
+            return Err($error);
+        }
+    };
+}
+
+const fn malformed<T>(at: usize, what: &'static str) -> Result<T, Error> {
+    Err(Error::Malformed { at, what })
+}
+
+/// Checks a whole file.
+pub(super) const fn check(bytes: &[u8]) -> Result<(), Error> {
+    ensure!(bytes.len() >= HEADER_BYTES, Error::Truncated { needed: HEADER_BYTES, found: bytes.len() });
+    ensure!(u32_at(bytes, 0) == MAGIC, Error::NotAModel { found: u32_at(bytes, 0) });
+    let version = u32_at(bytes, 4 * word::VERSION);
+    ensure!(version == VERSION as u32, Error::Version { needed: VERSION, found: version as u16 });
+    let file_bytes = header(bytes, word::FILE_BYTES);
+    ensure!(bytes.len() >= file_bytes, Error::Truncated { needed: file_bytes, found: bytes.len() });
+    ensure!(
+        bytes.len() == file_bytes,
+        Error::Malformed { at: 4 * word::FILE_BYTES, what: "bytes after the end of the file" }
+    );
+    let crc = super::crc::crc32(bytes, 4 * (word::CRC + 1));
+    let stored = u32_at(bytes, 4 * word::CRC);
+    ensure!(crc == stored, Error::Checksum { needed: stored, found: crc });
+
+    match sections(bytes) {
+        Ok(()) => {}
+        Err(e) => return Err(e),
+    }
+    match tensors(bytes) {
+        Ok(()) => {}
+        Err(e) => return Err(e),
+    }
+    match io_and_labels(bytes) {
+        Ok(()) => {}
+        Err(e) => return Err(e),
+    }
+    ops(bytes)
+}
+
+/// Every section starts where the one before ends, aligned, and the last ends with the file.
+const fn sections(bytes: &[u8]) -> Result<(), Error> {
+    let sections = [
+        (word::IO_AT, 4 * (header(bytes, word::N_INPUTS) as u64 + header(bytes, word::N_OUTPUTS) as u64)),
+        (word::TENSORS_AT, TENSOR_BYTES as u64 * header(bytes, word::N_TENSORS) as u64),
+        (word::OPS_AT, 4 * header(bytes, word::OP_WORDS) as u64),
+        (word::LABELS_AT, header(bytes, word::LABELS_BYTES) as u64),
+        (word::WEIGHTS_AT, header(bytes, word::WEIGHTS_BYTES) as u64),
+    ];
+    let mut end = HEADER_BYTES as u64;
+    let mut i = 0;
+    while i < sections.len() {
+        let (field, length) = sections[i];
+        let align = if field == word::WEIGHTS_AT { ALIGN as u64 } else { 4 };
+        let start = end.next_multiple_of(align);
+        ensure!(
+            header(bytes, field) as u64 == start,
+            Error::Malformed { at: 4 * field, what: "a section does not start where the one before ends" }
+        );
+        end = start + length;
+        ensure!(end <= bytes.len() as u64, Error::Malformed { at: 4 * field, what: "a section ends beyond the file" });
+        i += 1;
+    }
+    ensure!(
+        end == bytes.len() as u64,
+        Error::Malformed { at: 4 * word::WEIGHTS_BYTES, what: "bytes after the last section" }
+    );
+    i = word::RESERVED;
+    while i < word::COUNT {
+        ensure!(header(bytes, i) == 0, Error::Malformed { at: 4 * i, what: "a reserved header word is not zero" });
+        i += 1;
+    }
+    ensure!(
+        header(bytes, word::N_TENSORS) < 0xffff,
+        Error::Malformed { at: 4 * word::N_TENSORS, what: "more than 65,534 tensors" }
+    );
+    ensure!(
+        header(bytes, word::SHARD_OPS) <= header(bytes, word::N_OPS),
+        Error::Malformed { at: 4 * word::SHARD_OPS, what: "more ops in the first phase than there are" }
+    );
+    Ok(())
+}
+
+/// The tensor record at byte `at`.
+pub(super) const fn tensor(bytes: &[u8], at: usize) -> Result<TensorRecord, Error> {
+    let tag = u32_at(bytes, at).to_le_bytes();
+    let Some(dtype) = DType::from_code(tag[0]) else { return malformed(at, "unknown element type") };
+    let Some(space) = Space::from_code(tag[1]) else { return malformed(at, "unknown memory space") };
+    let mut dims = [1; 4];
+    let mut i = 0;
+    while i < 4 {
+        dims[i] = u32_at(bytes, at + 8 + 4 * i) as usize;
+        i += 1;
+    }
+    Ok(TensorRecord {
+        dtype,
+        space,
+        rank: tag[2] as usize,
+        layout: tag[3],
+        offset: u32_at(bytes, at + 4) as usize,
+        dims,
+        scale: f32::from_bits(u32_at(bytes, at + 24)),
+        zero: u32_at(bytes, at + 28) as i32,
+    })
+}
+
+const fn tensors(bytes: &[u8]) -> Result<(), Error> {
+    let view = View { bytes };
+    let mut i = 0;
+    while i < view.n_tensors() {
+        let at = header(bytes, word::TENSORS_AT) + i * TENSOR_BYTES;
+        let t = match tensor(bytes, at) {
+            Ok(t) => t,
+            Err(e) => return Err(e),
+        };
+        ensure!(t.rank >= 1 && t.rank <= 4, Error::Malformed { at, what: "a tensor has one to four dimensions" });
+        ensure!(t.layout == 0, Error::Malformed { at, what: "unknown weight layout" });
+        let mut product = t.dtype.size() as u64;
+        let mut d = 0;
+        while d < 4 {
+            ensure!(
+                d < t.rank || t.dims[d] == 1,
+                Error::Malformed { at, what: "a dimension beyond the rank is not 1" }
+            );
+            product = product.saturating_mul(t.dims[d] as u64);
+            d += 1;
+        }
+        ensure!(t.offset.is_multiple_of(ALIGN), Error::Malformed { at, what: "a tensor is not aligned" });
+        ensure!(
+            (t.offset as u64).saturating_add(product) <= view.size(t.space) as u64,
+            Error::Malformed { at, what: "a tensor does not fit its memory space" }
+        );
+        ensure!(
+            t.scale.is_finite() && t.scale > 0.0,
+            Error::Malformed { at, what: "a scale is not a positive number" }
+        );
+        i += 1;
+    }
+    Ok(())
+}
+
+const fn io_and_labels(bytes: &[u8]) -> Result<(), Error> {
+    let view = View { bytes };
+    let at = header(bytes, word::IO_AT);
+    let mut i = 0;
+    while i < view.n_inputs() + view.n_outputs() {
+        let id = u32_at(bytes, at + 4 * i) as usize;
+        ensure!(id < view.n_tensors(), Error::Malformed { at: at + 4 * i, what: "an input or output is no tensor" });
+        ensure!(
+            !matches!(view.tensor(id).space, Space::Weights),
+            Error::Malformed { at: at + 4 * i, what: "an input or output is a constant" }
+        );
+        i += 1;
+    }
+    ensure!(
+        view.n_inputs() >= 1 && view.n_outputs() >= 1,
+        Error::Malformed { at: 4 * word::N_INPUTS, what: "a model has at least one input and one output" }
+    );
+    let mut labels = 0;
+    let start = header(bytes, word::LABELS_AT);
+    let end = start + header(bytes, word::LABELS_BYTES);
+    let mut p = start;
+    while p < end {
+        let next = p + 1 + bytes[p] as usize;
+        ensure!(next <= end, Error::Malformed { at: p, what: "a label ends beyond its section" });
+        let text = bytes.split_at(next).0.split_at(p + 1).1;
+        ensure!(core::str::from_utf8(text).is_ok(), Error::Malformed { at: p, what: "a label is not UTF-8" });
+        labels += 1;
+        p = next;
+    }
+    ensure!(
+        labels == view.n_labels(),
+        Error::Malformed { at: start, what: "another number of labels than the header says" }
+    );
+    Ok(())
+}
+
+/// The op record at the start of `bytes` and what follows it. The operands are not yet checked.
+pub(super) const fn op(bytes: &[u8]) -> Result<(OpRecord<'_>, &[u8]), Error> {
+    const CUT: Error = Error::Malformed { at: 0, what: "the last op is cut short" };
+    let Some((tag, rest)) = bytes.split_at_checked(4) else { return Err(CUT) };
+    let tag = u32_at(tag, 0);
+    let Some(kind) = Kind::from_code(tag as u16) else { return malformed(0, "unknown kind of op") };
+    let (n_ins, n_outs) = ((tag >> 16 & 0xff) as usize, (tag >> 24) as usize);
+    let Some((operands, rest)) = rest.split_at_checked(4 * (n_ins + n_outs).div_ceil(2)) else { return Err(CUT) };
+    let Some((shape, rest)) = rest.split_at_checked(4 * kind.words()) else { return Err(CUT) };
+    Ok((OpRecord { kind, n_ins, n_outs, operands, shape }, rest))
+}
+
+const _: () = {
+    let mut i = 0;
+    while i < Kind::ALL.len() {
+        assert!(Kind::ALL[i].words() <= MAX_SHAPE_WORDS, "raise MAX_SHAPE_WORDS");
+        i += 1;
+    }
+};
+
+const fn ops(bytes: &[u8]) -> Result<(), Error> {
+    let view = View { bytes };
+    let start = header(bytes, word::OPS_AT);
+    let mut rest = bytes.split_at(start).1.split_at(4 * header(bytes, word::OP_WORDS)).0;
+    let mut set = OpSet::EMPTY;
+    let mut index = 0;
+    while index < view.n_ops() {
+        let (record, tail) = match op(rest) {
+            Ok(r) => r,
+            Err(Error::Malformed { what, .. }) => return Err(Error::Op { index, kind: kind_at(rest), what }),
+            Err(e) => return Err(e),
+        };
+        match operands(view, &record) {
+            Ok(()) => {}
+            Err(what) => return Err(Error::Op { index, kind: record.kind as u16, what }),
+        }
+        set = set.with(record.kind);
+        rest = tail;
+        index += 1;
+    }
+    ensure!(rest.is_empty(), Error::Malformed { at: start, what: "words after the last op" });
+    ensure!(
+        set.bits() == view.op_set().bits(),
+        Error::Malformed { at: 4 * word::OPS_SET, what: "the set of ops is not the one the program uses" }
+    );
+    Ok(())
+}
+
+const fn kind_at(bytes: &[u8]) -> u16 {
+    if bytes.len() < 2 { 0 } else { u16::from_le_bytes([bytes[0], bytes[1]]) }
+}
+
+const fn operands(view: View<'_>, record: &OpRecord<'_>) -> Result<(), &'static str> {
+    let op = record.decode();
+    let signature = op.signature();
+    if let Some(reason) = signature.reason() {
+        return Err(reason);
+    }
+    ensure!(
+        record.n_ins == signature.n_ins() && record.n_outs == signature.n_outs(),
+        "another number of operands than its kind has"
+    );
+    let count = record.n_ins + record.n_outs;
+    let mut i = 0;
+    while i < count {
+        let is_out = i >= record.n_ins;
+        let expected = if is_out { signature.output(i - record.n_ins) } else { signature.input(i) };
+        match operand(view, record, i, expected, is_out) {
+            Ok(()) => {}
+            Err(e) => return Err(e),
+        }
+        i += 1;
+    }
+    // Outputs overlap nothing; an in-place output may be exactly its first input.
+    i = record.n_ins;
+    while i < count {
+        let mut j = 0;
+        while j < i {
+            let taken_over = signature.is_in_place() && i == record.n_ins && j == 0;
+            if let (Some(a), Some(b)) = (record.operand(i), record.operand(j)) {
+                let (a, b) = (view.tensor(a), view.tensor(b));
+                ensure!(
+                    !overlap(&a, &b) || (taken_over && a.offset == b.offset && a.bytes() == b.bytes()),
+                    "an output overlaps another operand"
+                );
+            }
+            j += 1;
+        }
+        i += 1;
+    }
+    match op.products_per_accumulator() {
+        Some(products) => accumulators(view, record, products),
+        None => Ok(()),
+    }
+}
+
+const fn operand(
+    view: View<'_>,
+    record: &OpRecord<'_>,
+    i: usize,
+    expected: Operand,
+    is_out: bool,
+) -> Result<(), &'static str> {
+    let Some(id) = record.operand(i) else {
+        ensure!(expected.optional, "an operand that is not optional is absent");
+        return Ok(());
+    };
+    ensure!(id < view.n_tensors(), "an operand is no tensor");
+    let t = view.tensor(id);
+    ensure!(t.dtype as u8 == expected.dtype as u8, "an operand has another element type than its kind needs");
+    ensure!(t.len() as u64 == expected.len, "an operand has another length than the shape needs");
+    ensure!(!is_out || !matches!(t.space, Space::Weights), "an output is a constant");
+    Ok(())
+}
+
+const fn overlap(a: &TensorRecord, b: &TensorRecord) -> bool {
+    a.space as u8 == b.space as u8 && a.offset < b.offset + b.bytes() && b.offset < a.offset + a.bytes()
+}
+
+/// Proves that `bias + sum of products int8 x int8` fits 32 bits, and so does what requantisation
+/// makes of it. Inputs 2, 3, 4 are bias, multiplier and shift.
+const fn accumulators(view: View<'_>, record: &OpRecord<'_>, products: u64) -> Result<(), &'static str> {
+    let mut parameters = [0usize; 3];
+    let mut channels = 0;
+    let mut i = 0;
+    while i < 3 {
+        let Some(id) = record.operand(2 + i) else { return Err("requantisation parameters are absent") };
+        let t = view.tensor(id);
+        ensure!(matches!(t.space, Space::Weights), "requantisation parameters are not constants");
+        parameters[i] = t.offset;
+        channels = t.len();
+        i += 1;
+    }
+    let weights = view.weights();
+    let mut c = 0;
+    while c < channels {
+        let bias = u32_at(weights, parameters[0] + 4 * c) as i32;
+        let multiplier = u32_at(weights, parameters[1] + 4 * c) as i32;
+        let shift = weights[parameters[2] + c] as i8;
+        ensure!(multiplier >= 0, "a requantisation multiplier is negative");
+        ensure!(shift >= MIN_SHIFT as i8 && shift <= MAX_SHIFT as i8, "a requantisation shift is out of range");
+        let largest = products.saturating_mul(128 * 128).saturating_add(bias.unsigned_abs() as u64);
+        ensure!(largest <= i32::MAX as u64, "an accumulator can overflow 32 bits");
+        // + 256 leaves room for rounding and the zero point.
+        ensure!(
+            ((largest * multiplier as u64) >> shift) + 256 <= i32::MAX as u64,
+            "a requantised value can overflow 32 bits"
+        );
+        c += 1;
+    }
+    Ok(())
+}
