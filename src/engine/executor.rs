@@ -75,7 +75,7 @@ impl<'m, S: Runs> Executor<'m, S> {
         &mut self,
         ops: Range<usize>,
         tick: &Tick,
-        mut watch: impl FnMut(usize, &OpRecord<'m>, &Self) -> bool,
+        mut watch: impl FnMut(usize, &OpRecord<'m>, &mut Self) -> bool,
     ) {
         for (i, record) in self.view.ops().enumerate().take(ops.end).skip(ops.start) {
             run_op::<S>(&record, self.memory.operands(self.view, record), tick);
