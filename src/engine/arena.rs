@@ -78,6 +78,51 @@ impl<const N: usize> Arena<N> {
     }
 }
 
+/// Bytes on the heap of a host, at a multiple of 16.
+#[cfg(feature = "alloc")]
+#[derive(Clone, Debug, Default)]
+pub struct Buffer {
+    blocks: alloc::vec::Vec<Aligned<[u8; ALIGN]>>,
+    len: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl Buffer {
+    /// `len` zero bytes.
+    pub fn zeroed(len: usize) -> Self {
+        Self { blocks: alloc::vec![Aligned([0; ALIGN]); len.div_ceil(ALIGN)], len }
+    }
+
+    /// A copy of `bytes`.
+    pub fn copy_of(bytes: &[u8]) -> Self {
+        let mut buffer = Self::zeroed(bytes.len());
+        buffer.bytes_mut().copy_from_slice(bytes);
+        buffer
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the blocks are `len` bytes or more without padding, and any byte may be read.
+        unsafe { core::slice::from_raw_parts(self.blocks.as_ptr().cast(), self.len) }
+    }
+
+    /// The bytes, for writing.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, exclusively borrowed; any byte may be written.
+        unsafe { core::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast(), self.len) }
+    }
+
+    /// The bytes as elements.
+    pub fn elements<T: Element>(&self) -> &[T] {
+        elements(self.bytes())
+    }
+
+    /// The bytes as elements, for writing.
+    pub fn elements_mut<T: Element>(&mut self) -> &mut [T] {
+        elements_mut(self.bytes_mut())
+    }
+}
+
 /// One bank of memory: exclusive, or shared and then read-only.
 #[derive(Clone, Copy)]
 struct Bank {
@@ -172,14 +217,14 @@ impl<'m> Memory<'m> {
 }
 
 /// `bytes` as elements; empty where they are not aligned, which tensors always are.
-pub(super) fn elements<T: Element>(bytes: &[u8]) -> &[T] {
+pub fn elements<T: Element>(bytes: &[u8]) -> &[T] {
     // SAFETY: every bit pattern is a value of an element type.
     let (before, elements, _) = unsafe { bytes.align_to() };
     if before.is_empty() { elements } else { &[] }
 }
 
 /// `bytes` as elements for writing; empty where they are not aligned, which tensors always are.
-pub(super) fn elements_mut<T: Element>(bytes: &mut [u8]) -> &mut [T] {
+pub fn elements_mut<T: Element>(bytes: &mut [u8]) -> &mut [T] {
     // SAFETY: every bit pattern is a value of an element type, and every element is plain bytes.
     let (before, elements, _) = unsafe { bytes.align_to_mut() };
     if before.is_empty() { elements } else { &mut [] }

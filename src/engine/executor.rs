@@ -69,7 +69,8 @@ impl<'m, S: Runs> Executor<'m, S> {
         self.run_watched(ops, tick, |_, _, _| true);
     }
 
-    /// Runs the ops with these indices and shows each, after it ran, to `watch` with the memory;
+    /// Runs the ops with these indices and shows each, after it ran, to `watch`, which may look at
+    /// tensors and change them;
     /// stops where `watch` says `false`.
     pub fn run_watched(
         &mut self,

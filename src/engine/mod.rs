@@ -15,7 +15,9 @@ mod device;
 mod executor;
 mod integer;
 
-pub use arena::{Aligned, Arena, ArenaBytes, Memory};
+#[cfg(feature = "alloc")]
+pub use arena::Buffer;
+pub use arena::{Aligned, Arena, ArenaBytes, Memory, elements, elements_mut};
 #[doc(hidden)]
 pub use device::Checked;
 pub use device::{Element, ElementOf, Engine, File, Loaded, Model, Raw, Scores};
