@@ -1,0 +1,308 @@
+//! The rewrite of a frozen f32 Program into integers, op by op.
+//!
+//! Every f32 activation becomes int8 or int16:
+//!
+//! - int16, symmetric: the residual stream, inputs of LayerNorm, the logits;
+//! - int8, symmetric: what attention reads (queries, keys, values, landmarks), LayerNorm's output;
+//! - int8 with a zero point: the rest.
+//!
+//! Weights are int8, symmetric, per output channel. Zero points of inputs are folded into biases.
+
+use super::calibrate::{Calibration, Observed};
+use super::freeze::values;
+use crate::error::HostError;
+use crate::math::fixed::Multiplier;
+use crate::ops::{self, DType};
+use crate::program::{Node, Op, Program, Role, TensorId};
+use std::format;
+use std::string::String;
+use std::vec;
+use std::vec::Vec;
+
+/// Room above the largest calibrated magnitude of an int16 tensor, which has bits to spare.
+const HEADROOM: f64 = 1.5;
+
+/// The integer Program of `frozen` (an inference Program of batch 1), with the ranges of
+/// `calibration`, for raw input of type `raw` (u8 or i16).
+///
+/// # Errors
+/// An op that has no integer form, or a tensor whose range no integer format can hold, with its name.
+pub fn quantise(frozen: &Program, calibration: &Calibration, raw: DType) -> Result<Program, HostError> {
+    let mut rewrite = Rewrite::new(frozen, calibration, raw)?;
+    for i in 0..frozen.nodes.len() {
+        rewrite.node(i)?;
+    }
+    rewrite.finish()
+}
+
+/// An integer tensor that stands for an f32 one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Form {
+    id: TensorId,
+    dtype: DType,
+    scale: f64,
+    zero: i32,
+}
+
+/// How the values of a tensor are to be represented.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    /// int16 rather than int8.
+    wide: bool,
+    /// Zero point 0.
+    symmetric: bool,
+    lo: f64,
+    hi: f64,
+}
+
+struct Rewrite<'a> {
+    source: &'a Program,
+    wanted: Vec<Wanted>,
+    /// The forms made so far of every source tensor; the first is the one its op wrote.
+    forms: Vec<Vec<Form>>,
+    /// Source tensors that a ReLU makes of a sole-read tensor, folded into the op before it.
+    relu_of: Vec<Option<TensorId>>,
+    out: Program,
+}
+
+impl<'a> Rewrite<'a> {
+    fn new(source: &'a Program, calibration: &Calibration, dtype: DType) -> Result<Self, HostError> {
+        let n = source.tensors.len();
+        let unseen = Observed::default();
+        let mut wanted: Vec<Wanted> = (0..n)
+            .map(|i| {
+                let seen = calibration.of(TensorId(i as u16)).unwrap_or(&unseen);
+                // Zero must be exact: it pads convolutions.
+                let (lo, hi) = (f64::from(seen.lo).min(0.0), f64::from(seen.hi).max(0.0));
+                Wanted { wide: false, symmetric: false, lo, hi: if hi > lo { hi } else { lo + 1e-6 } }
+            })
+            .collect();
+        for &id in &source.outputs {
+            wanted[id.index()].wide = true;
+        }
+        // Backwards, so that an op knows what is wanted of its output.
+        for node in source.nodes.iter().rev() {
+            let input = |i: usize| node.ins.get(i).copied().flatten().map(TensorId::index);
+            let output = node.outs[0].map(TensorId::index);
+            match node.op {
+                Op::LayerNorm(_) => {
+                    wanted[input(0).expect("x")].wide = true;
+                    wanted[output.expect("y")].symmetric = true;
+                }
+                Op::Add(_) | Op::AddBroadcast(_) | Op::Prepend(_) | Op::Take(_) if output.is_some_and(|y| wanted[y].wide) => {
+                    wanted[input(0).expect("a")].wide = true;
+                }
+                Op::Prepend(_) => wanted[input(0).expect("x")].wide = true,
+                Op::Gram(_) => wanted[input(0).expect("l")].symmetric = true,
+                Op::KernelAccumulate(_) | Op::SoftmaxAttention(_) => {
+                    (0..3).filter_map(input).for_each(|t| wanted[t].symmetric = true);
+                }
+                // Pooling keeps scale and zero point.
+                Op::AvgPool(_) | Op::MaxPool(_) => {
+                    let (x, y) = (input(0).expect("x"), output.expect("y"));
+                    wanted[x].symmetric |= wanted[y].symmetric;
+                    wanted[x].wide |= wanted[y].wide;
+                }
+                _ => {}
+            }
+        }
+        // Queries and landmarks share one scale: that of the larger.
+        for node in &source.nodes {
+            if let (Op::KernelAccumulate(_), Some(q), Some(l)) = (node.op, node.ins[0], node.ins[1]) {
+                let magnitude = |t: &Wanted| t.hi.max(-t.lo);
+                let shared = magnitude(&wanted[q.index()]).max(magnitude(&wanted[l.index()]));
+                for t in [q, l] {
+                    (wanted[t.index()].lo, wanted[t.index()].hi) = (-shared, shared);
+                }
+            }
+        }
+        let mut relu_of = vec![None; n];
+        for (i, node) in source.nodes.iter().enumerate() {
+            let Some(x) = node.ins[0] else { continue };
+            let others = source.nodes.iter().enumerate().any(|(j, other)| j != i && other.ins.contains(&Some(x)));
+            let written_by = source.nodes.iter().find(|p| p.outs[0] == Some(x)).map(|p| p.op);
+            let foldable = matches!(written_by, Some(Op::Linear(_) | Op::Conv(_) | Op::Depthwise(_)));
+            if matches!(node.op, Op::Relu(_)) && !others && foldable && !source.outputs.contains(&x) {
+                relu_of[x.index()] = node.outs[0];
+            }
+        }
+        let mut out = Program { labels: source.labels.clone(), ..Program::new() };
+        let mut forms = vec![Vec::new(); n];
+        let Some(&input) = source.inputs.first() else {
+            return Err(HostError::new("model", "has no input", ""));
+        };
+        let raw = source.tensor(input);
+        let id = out.add(raw.name.clone(), dtype, &raw.shape, Role::Activation);
+        out.inputs.push(id);
+        forms[input.index()].push(Form { id, dtype, scale: 1.0, zero: 0 });
+        Ok(Self { source, wanted, forms, relu_of, out })
+    }
+
+    fn finish(mut self) -> Result<Program, HostError> {
+        for &id in &self.source.outputs {
+            let form = self.forms[id.index()].first().copied();
+            let form = form.ok_or_else(|| HostError::new(&self.source.tensor(id).name, "is never written", ""))?;
+            self.out.outputs.push(form.id);
+        }
+        Ok(self.out)
+    }
+
+    fn name(&self, id: TensorId) -> &'a str {
+        &self.source.tensor(id).name
+    }
+
+    /// Adds the integer tensor for `id` in the representation that is wanted of it, or in int8.
+    fn form(&mut self, id: TensorId, dtype: DType) -> Form {
+        let t = self.wanted[id.index()];
+        let (scale, zero) = match dtype {
+            DType::I16 => (t.hi.max(-t.lo) * HEADROOM / 32767.0, 0),
+            _ if t.symmetric => (t.hi.max(-t.lo) / 127.0, 0),
+            _ => {
+                let scale = (t.hi - t.lo) / 255.0;
+                (scale, ((-128.0 - t.lo / scale + 0.5).floor() as i32).clamp(-128, 127))
+            }
+        };
+        self.add(id, dtype, scale, zero)
+    }
+
+    /// Adds an integer tensor for `id` with this scale and zero point.
+    fn add(&mut self, id: TensorId, dtype: DType, scale: f64, zero: i32) -> Form {
+        let t = self.source.tensor(id);
+        let new = self.out.add(t.name.clone(), dtype, &t.shape, Role::Activation);
+        let tensor = &mut self.out.tensors[new.index()];
+        (tensor.scale, tensor.zero) = (scale as f32, zero);
+        let form = Form { id: new, dtype, scale, zero };
+        self.forms[id.index()].push(form);
+        form
+    }
+
+    /// The form of `id` in this type, made by rescaling where its op wrote the other.
+    fn read(&mut self, id: Option<TensorId>, dtype: DType) -> Result<Form, HostError> {
+        let id = id.ok_or_else(|| HostError::new("model", "an operand is absent", ""))?;
+        if let Some(&form) = self.forms[id.index()].iter().find(|f| f.dtype == dtype) {
+            return Ok(form);
+        }
+        let Some(&from) = self.forms[id.index()].first() else {
+            return Err(HostError::new(self.name(id), "is read before it is written", ""));
+        };
+        let len = self.source.tensor(id).len();
+        let to = self.form(id, dtype);
+        let Multiplier { value, shift } = self.multiplier(id, from.scale / to.scale)?;
+        let (multiplier, shift) = (value, shift as i32);
+        let op: Op = match (from.dtype, dtype) {
+            (DType::I16, DType::I8) => {
+                ops::rescale::RescaleI16I8 { len, multiplier, shift, zero: to.zero, lo: -128, hi: 127 }.into()
+            }
+            (DType::I8, DType::I16) => ops::rescale::RescaleI8I16 { len, multiplier, shift, zero_in: from.zero }.into(),
+            (from, to) => {
+                let problem = format!("is {} where {} is needed", from.name(), to.name());
+                return Err(HostError::new(self.name(id), problem, "this model has no integer form"));
+            }
+        };
+        self.out.push(op, &[Some(from.id)], &[Some(to.id)]);
+        Ok(to)
+    }
+
+    fn multiplier(&self, id: TensorId, factor: f64) -> Result<Multiplier, HostError> {
+        Multiplier::from_f64(factor).ok_or_else(|| {
+            let problem = format!("would be scaled by {factor}, which no multiplier holds");
+            HostError::new(self.name(id), problem, "look for activations or weights that are all but zero, or diverged")
+        })
+    }
+
+    fn constant_i8(&mut self, name: String, shape: &[usize], values: &[i8]) -> Option<TensorId> {
+        Some(self.out.constant(name, DType::I8, shape, values.iter().map(|v| *v as u8).collect()))
+    }
+
+    fn constant_i16(&mut self, name: String, shape: &[usize], values: &[i16]) -> Option<TensorId> {
+        Some(self.out.constant(name, DType::I16, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+    }
+
+    fn constant_i32(&mut self, name: String, shape: &[usize], values: &[i32]) -> Option<TensorId> {
+        Some(self.out.constant(name, DType::I32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
+    }
+
+    /// A linear op: `x`, quantised weights and bias, multiplier and shift per channel. `channel` maps
+    /// the index of a weight to its output channel. Returns the input's form, the operands after it,
+    /// the output's form and the smallest output.
+    fn linear(
+        &mut self,
+        node: &Node,
+        channels: usize,
+        channel: impl Fn(usize) -> usize,
+    ) -> Result<Requantised, HostError> {
+        let x = self.read(node.ins[0], DType::I8)?;
+        let w_id = node.ins[1].expect("weights");
+        let written = node.outs[0].expect("y");
+        let y_id = self.relu_of[written.index()].unwrap_or(written);
+        let relu = y_id != written;
+        // A ReLU is a clamp at the zero point, which int16 tensors do not have.
+        let dtype = if self.wanted[y_id.index()].wide && !relu { DType::I16 } else { DType::I8 };
+        let y = self.form(y_id, dtype);
+
+        let w = values(self.source, w_id);
+        let bias = node.ins[2].map_or_else(|| vec![0.0; channels], |b| values(self.source, b));
+        let mut largest = vec![0f64; channels];
+        for (i, v) in w.iter().enumerate() {
+            if !v.is_finite() {
+                return Err(HostError::new(self.name(w_id), format!("holds {v}"), "look for a training run that diverged"));
+            }
+            largest[channel(i)] = largest[channel(i)].max(f64::from(v.abs()));
+        }
+        // A channel whose weights are all but zero beside its bias: keep the bias inside 30 bits.
+        let scales: Vec<f64> = (0..channels)
+            .map(|c| (largest[c] / 127.0).max(f64::from(bias[c].abs()) / x.scale / f64::from(1 << 29)).max(1e-12))
+            .collect();
+        let mut sums = vec![0i64; channels];
+        let quantised: Vec<i8> = w
+            .iter()
+            .enumerate()
+            .map(|(i, v)| {
+                let q = (f64::from(*v) / scales[channel(i)] + 0.5).floor().clamp(-127.0, 127.0) as i8;
+                sums[channel(i)] += i64::from(q);
+                q
+            })
+            .collect();
+        let biases: Vec<i32> = (0..channels)
+            .map(|c| {
+                let b = (f64::from(bias[c]) / (x.scale * scales[c]) + 0.5).floor() as i64;
+                (b - i64::from(x.zero) * sums[c]).clamp(-(1 << 30), 1 << 30) as i32
+            })
+            .collect();
+        let mut multipliers = Vec::new();
+        let mut shifts = Vec::new();
+        for scale in &scales {
+            let m = self.multiplier(y_id, x.scale * scale / y.scale)?;
+            multipliers.push(m.value);
+            shifts.push(m.shift as i8);
+        }
+        let name = self.name(w_id);
+        let shape = self.source.tensor(w_id).shape.clone();
+        let operands = [
+            Some(x.id),
+            self.constant_i8(name.into(), &shape, &quantised),
+            self.constant_i32(format!("{name}.bias"), &[channels], &biases),
+            self.constant_i32(format!("{name}.multiplier"), &[channels], &multipliers),
+            self.constant_i8(format!("{name}.shift"), &[channels], &shifts),
+        ];
+        Ok(Requantised { x, operands, y, lo: if relu { y.zero } else { -128 } })
+    }
+
+    fn table(&mut self, node: &Node, f: impl Fn(f64) -> f64) -> Result<(), HostError> {
+        let x = self.read(node.ins[0], DType::I8)?;
+        let y_id = node.outs[0].expect("y");
+        let y = self.form(y_id, DType::I8);
+        let table = ops::table::table_i8(f, x.scale, x.zero, y.scale, y.zero);
+        let table = self.constant_i8(format!("{}.table", self.name(y_id)), &[256], &table);
+        let len = self.source.tensor(y_id).len();
+        self.out.push(ops::table::TableI8 { len }, &[Some(x.id), table], &[Some(y.id)]);
+        Ok(())
+    }
+}
+
+struct Requantised {
+    x: Form,
+    operands: [Option<TensorId>; 5],
+    y: Form,
+    lo: i32,
+}
