@@ -91,6 +91,10 @@ impl<'a> Rewrite<'a> {
                 }
                 Op::Add(_) | Op::AddBroadcast(_) | Op::Prepend(_) | Op::Take(_) if output.is_some_and(|y| wanted[y].wide) => {
                     wanted[input(0).expect("a")].wide = true;
+                    // A branch is added without a zero point of its own.
+                    if let (Op::Add(_), Some(b)) = (node.op, input(1)) {
+                        wanted[b].symmetric = true;
+                    }
                 }
                 Op::Prepend(_) => wanted[input(0).expect("x")].wide = true,
                 Op::Gram(_) => wanted[input(0).expect("l")].symmetric = true,
@@ -296,6 +300,188 @@ impl<'a> Rewrite<'a> {
         let table = self.constant_i8(format!("{}.table", self.name(y_id)), &[256], &table);
         let len = self.source.tensor(y_id).len();
         self.out.push(ops::table::TableI8 { len }, &[Some(x.id), table], &[Some(y.id)]);
+        Ok(())
+    }
+
+    fn node(&mut self, i: usize) -> Result<(), HostError> {
+        let source = self.source;
+        let node = &source.nodes[i];
+        let y_id = node.outs[0].expect("the first output is never optional");
+        match node.op {
+            Op::Normalise(s) => {
+                let x = self.forms[node.ins[0].expect("x").index()][0];
+                let y = self.form(y_id, DType::I8);
+                let [factor, offset] = [1, 2].map(|i| values(source, node.ins[i].expect("constants")));
+                let p = ops::input::quantise_parameters(&factor, &offset, y.scale, y.zero)?;
+                let name = self.name(y_id);
+                let operands = [
+                    Some(x.id),
+                    self.constant_i32(format!("{name}.multiplier"), &[s.c], &p.multiplier),
+                    self.constant_i32(format!("{name}.offset"), &[s.c], &p.offset),
+                    self.constant_i8(format!("{name}.shift"), &[s.c], &p.shift),
+                ];
+                let op: Op = match x.dtype {
+                    DType::U8 => ops::input::InputU8 { rows: s.rows, c: s.c }.into(),
+                    _ => ops::input::InputI16 { rows: s.rows, c: s.c }.into(),
+                };
+                self.out.push(op, &operands, &[Some(y.id)]);
+            }
+            Op::Linear(s) => {
+                let r = self.linear(node, s.n, |i| i / s.k)?;
+                let (rows, k, n) = (s.rows, s.k, s.n);
+                let op: Op = match r.y.dtype {
+                    DType::I16 => ops::linear::LinearI16 { rows, k, n }.into(),
+                    _ => ops::linear::LinearI8 { rows, k, n, zero: r.y.zero, lo: r.lo, hi: 127 }.into(),
+                };
+                self.out.push(op, &r.operands, &[Some(r.y.id)]);
+            }
+            Op::Conv(s) => {
+                let k = s.kh * s.kw * s.c_in;
+                let r = self.linear(node, s.c_out, |i| i / k)?;
+                self.windowed(Op::ConvI8, ops::conv::ConvI8::from_words, Op::ConvI16, ops::conv::ConvI16::from_words, &s.to_words(), &r);
+            }
+            Op::Depthwise(s) => {
+                let filters = s.c / s.share;
+                let r = self.linear(node, filters, |i| i % filters)?;
+                use ops::depthwise::{DepthwiseI8, DepthwiseI16};
+                self.windowed(Op::DepthwiseI8, DepthwiseI8::from_words, Op::DepthwiseI16, DepthwiseI16::from_words, &s.to_words(), &r);
+            }
+            Op::Relu(_) => {
+                // Folded into the op before, or a clamp at the zero point by table.
+                if self.forms[y_id.index()].is_empty() {
+                    self.table(node, |v| v.max(0.0))?;
+                }
+            }
+            Op::GeluTanh(_) => self.table(node, |v| {
+                0.5 * v * (1.0 + ((2.0 / core::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh())
+            })?,
+            Op::GeluErf(_) => self.table(node, |v| 0.5 * v * (1.0 + libm::erf(v * core::f64::consts::FRAC_1_SQRT_2)))?,
+            Op::LayerNorm(s) => {
+                let x = self.read(node.ins[0], DType::I16)?;
+                let wide = self.wanted[y_id.index()].wide;
+                let y = self.form(y_id, if wide { DType::I16 } else { DType::I8 });
+                let [gamma, beta] = [1, 2].map(|i| values(source, node.ins[i].expect("parameters")));
+                let p = ops::layer_norm::quantise_parameters(&gamma, &beta, x.scale, y.scale, f64::from(s.eps))?;
+                let name = self.name(y_id);
+                let operands = [
+                    Some(x.id),
+                    self.constant_i16(format!("{name}.gamma"), &[s.c], &p.gamma),
+                    self.constant_i32(format!("{name}.beta"), &[s.c], &p.beta),
+                ];
+                let (rows, c, eps, shift) = (s.rows, s.c, p.eps, p.shift);
+                let op: Op = if wide {
+                    ops::layer_norm::LayerNormI16 { rows, c, eps, shift }.into()
+                } else {
+                    ops::layer_norm::LayerNormI8 { rows, c, eps, shift, zero: y.zero, lo: -128, hi: 127 }.into()
+                };
+                self.out.push(op, &operands, &[Some(y.id)]);
+            }
+            Op::AvgPool(s) => {
+                let x = self.forms[node.ins[0].expect("x").index()][0];
+                let y = self.add(y_id, x.dtype, x.scale, x.zero);
+                let (h, w, c, oh, ow) = (s.h, s.w, s.c, s.oh, s.ow);
+                let op: Op = match x.dtype {
+                    DType::I16 => ops::pool::AvgPoolI16 { h, w, c, oh, ow }.into(),
+                    _ => ops::pool::AvgPoolI8 { h, w, c, oh, ow }.into(),
+                };
+                self.out.push(op, &[Some(x.id)], &[Some(y.id)]);
+            }
+            Op::MaxPool(s) => {
+                let x = self.read(node.ins[0], DType::I8)?;
+                let y = self.add(y_id, DType::I8, x.scale, x.zero);
+                self.out.push(ops::pool::MaxPoolI8::from_words(&s.to_words()), &[Some(x.id)], &[Some(y.id)]);
+            }
+            Op::Add(s) => self.sum(node, s.len)?,
+            Op::AddBroadcast(s) => self.sum(node, s.len)?,
+            Op::Prepend(s) => {
+                let x = self.read(node.ins[0], DType::I16)?;
+                // Copied, not rescaled: one scale for the tokens and the class token.
+                let token = values(source, node.ins[1].expect("token"));
+                let largest = token.iter().fold(0.0f64, |a, v| a.max(f64::from(v.abs())));
+                if largest > x.scale * 32767.0 {
+                    let problem = format!("reaches {largest} where its tokens end at {}", x.scale * 32767.0);
+                    return Err(HostError::new(self.name(y_id), problem, "train longer: the class token is an outlier"));
+                }
+                let y = self.add(y_id, DType::I16, x.scale, 0);
+                let token = self.quantised_i16(&token, x.scale, format!("{}.token", self.name(y_id)), &[s.c]);
+                self.out.push(ops::tokens::PrependI16 { n: s.n, c: s.c }, &[Some(x.id), token], &[Some(y.id)]);
+            }
+            Op::Take(s) => {
+                let x = self.forms[node.ins[0].expect("x").index()][0];
+                let y = self.add(y_id, x.dtype, x.scale, x.zero);
+                let (n, c, index) = (s.n, s.c, s.index);
+                let op: Op = match x.dtype {
+                    DType::I16 => ops::tokens::TakeI16 { n, c, index }.into(),
+                    _ => ops::tokens::TakeI8 { n, c, index }.into(),
+                };
+                self.out.push(op, &[Some(x.id)], &[Some(y.id)]);
+            }
+            op => {
+                let problem = format!("is made by {}, which has no integer form", op.kind().name());
+                return Err(HostError::new(self.name(y_id), problem, "use a model of ops that have one"));
+            }
+        }
+        Ok(())
+    }
+
+    fn quantised_i16(&mut self, values: &[f32], scale: f64, name: String, shape: &[usize]) -> Option<TensorId> {
+        let q: Vec<i16> = values.iter().map(|v| (f64::from(*v) / scale + 0.5).floor().clamp(-32768.0, 32767.0) as i16).collect();
+        self.constant_i16(name, shape, &q)
+    }
+
+    /// A convolution: `words` are the shape of its f32 op, to which the integer one appends its zero
+    /// points and bounds.
+    fn windowed<A, B>(
+        &mut self,
+        narrow: fn(A) -> Op,
+        narrow_shape: fn(&[u32]) -> A,
+        wide: fn(B) -> Op,
+        wide_shape: fn(&[u32]) -> B,
+        words: &[u32],
+        r: &Requantised,
+    ) {
+        let mut words = words.to_vec();
+        words.push(r.x.zero as u32);
+        let op = if r.y.dtype == DType::I16 {
+            wide(wide_shape(&words))
+        } else {
+            words.extend([r.y.zero as u32, r.lo as u32, 127]);
+            narrow(narrow_shape(&words))
+        };
+        self.out.push(op, &r.operands, &[Some(r.y.id)]);
+    }
+
+    /// `y = a + b`, where `b` is an activation or a constant (a position embedding).
+    fn sum(&mut self, node: &Node, len: usize) -> Result<(), HostError> {
+        let (y_id, b_id) = (node.outs[0].expect("y"), node.ins[1].expect("b"));
+        let wide = self.wanted[y_id.index()].wide;
+        let a = self.read(node.ins[0], if wide { DType::I16 } else { DType::I8 })?;
+        let b = if self.source.tensor(b_id).role == Role::Constant {
+            let v = values(self.source, b_id);
+            let scale = v.iter().fold(1e-9f64, |m, v| m.max(f64::from(v.abs()))) / 127.0;
+            let q: Vec<i8> = v.iter().map(|v| (f64::from(*v) / scale + 0.5).floor() as i8).collect();
+            let shape = self.source.tensor(b_id).shape.clone();
+            let id = self.constant_i8(self.name(b_id).into(), &shape, &q).expect("just made");
+            Form { id, dtype: DType::I8, scale, zero: 0 }
+        } else {
+            match self.forms[b_id.index()].first() {
+                Some(&form) if wide && form.zero == 0 => form,
+                _ => self.read(Some(b_id), if wide { DType::I16 } else { DType::I8 })?,
+            }
+        };
+        let y = self.form(y_id, a.dtype);
+        let op: Op = if wide {
+            let p = ops::add::quantise_parameters(a.scale, 0, b.scale, 0, y.scale, 0)?;
+            if b.dtype == DType::I16 {
+                ops::add::AddI16 { len, ma: p.ma, mb: p.mb, shift: p.shift }.into()
+            } else {
+                ops::add::AddI16I8 { len, ma: p.ma, mb: p.mb, shift: p.shift }.into()
+            }
+        } else {
+            let p = ops::add::quantise_parameters(a.scale, a.zero, b.scale, b.zero, y.scale, y.zero)?;
+            ops::add::AddI8 { len, ma: p.ma, mb: p.mb, offset: p.offset, shift: p.shift, lo: -128, hi: 127 }.into()
+        };
+        self.out.push(op, &[Some(a.id), Some(b.id)], &[Some(y.id)]);
         Ok(())
     }
 }
