@@ -5,7 +5,7 @@ use super::{HEADER_BYTES, MAGIC, TENSOR_BYTES, VERSION, word};
 use crate::error::Error;
 use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT};
 use crate::ops::{DType, Operand};
-use crate::program::{ALIGN, Kind, OpSet, Space};
+use crate::program::{ALIGN, Kind, Op, OpSet, Space};
 
 /// `Err(...)` unless the condition holds.
 macro_rules! ensure {
@@ -278,9 +278,12 @@ const fn operands(view: View<'_>, record: &OpRecord<'_>) -> Result<(), &'static 
         }
         i += 1;
     }
-    match op.products_per_accumulator() {
-        Some(products) => accumulators(view, record, products),
-        None => Ok(()),
+    match op {
+        Op::InputU8(_) | Op::InputI16(_) => requantisation(view, record, [1, 3]),
+        _ => match op.products_per_accumulator() {
+            Some(products) => accumulators(view, record, products),
+            None => Ok(()),
+        },
     }
 }
 
@@ -307,35 +310,51 @@ const fn overlap(a: &TensorRecord, b: &TensorRecord) -> bool {
     a.space as u8 == b.space as u8 && a.offset < b.offset + b.bytes() && b.offset < a.offset + a.bytes()
 }
 
+/// The bytes of input `i`, which must be a constant, and its number of elements.
+const fn constant<'a>(view: View<'a>, record: &OpRecord<'_>, i: usize) -> Result<(&'a [u8], usize), &'static str> {
+    let Some(id) = record.operand(i) else { return Err("requantisation parameters are absent") };
+    let t = view.tensor(id);
+    ensure!(matches!(t.space, Space::Weights), "requantisation parameters are not constants");
+    Ok((view.weights().split_at(t.offset).1, t.len()))
+}
+
+/// Proves that multipliers and shifts, the inputs with these indices, are in range.
+const fn requantisation(view: View<'_>, record: &OpRecord<'_>, inputs: [usize; 2]) -> Result<(), &'static str> {
+    let ((multipliers, channels), (shifts, _)) =
+        match (constant(view, record, inputs[0]), constant(view, record, inputs[1])) {
+            (Ok(m), Ok(s)) => (m, s),
+            (Err(e), _) | (_, Err(e)) => return Err(e),
+        };
+    let mut c = 0;
+    while c < channels {
+        let shift = shifts[c] as i8;
+        ensure!((u32_at(multipliers, 4 * c) as i32) >= 0, "a requantisation multiplier is negative");
+        ensure!(shift >= MIN_SHIFT as i8 && shift <= MAX_SHIFT as i8, "a requantisation shift is out of range");
+        c += 1;
+    }
+    Ok(())
+}
+
 /// Proves that `bias + sum of products int8 x int8` fits 32 bits, and so does what requantisation
 /// makes of it. Inputs 2, 3, 4 are bias, multiplier and shift.
 const fn accumulators(view: View<'_>, record: &OpRecord<'_>, products: u64) -> Result<(), &'static str> {
-    let mut parameters = [0usize; 3];
-    let mut channels = 0;
-    let mut i = 0;
-    while i < 3 {
-        let Some(id) = record.operand(2 + i) else { return Err("requantisation parameters are absent") };
-        let t = view.tensor(id);
-        ensure!(matches!(t.space, Space::Weights), "requantisation parameters are not constants");
-        parameters[i] = t.offset;
-        channels = t.len();
-        i += 1;
+    match requantisation(view, record, [3, 4]) {
+        Ok(()) => {}
+        Err(e) => return Err(e),
     }
-    let weights = view.weights();
+    let (Ok((biases, channels)), Ok((multipliers, _)), Ok((shifts, _))) =
+        (constant(view, record, 2), constant(view, record, 3), constant(view, record, 4))
+    else {
+        return Err("requantisation parameters are not constants");
+    };
     let mut c = 0;
     while c < channels {
-        let bias = u32_at(weights, parameters[0] + 4 * c) as i32;
-        let multiplier = u32_at(weights, parameters[1] + 4 * c) as i32;
-        let shift = weights[parameters[2] + c] as i8;
-        ensure!(multiplier >= 0, "a requantisation multiplier is negative");
-        ensure!(shift >= MIN_SHIFT as i8 && shift <= MAX_SHIFT as i8, "a requantisation shift is out of range");
+        let bias = u32_at(biases, 4 * c) as i32;
         let largest = products.saturating_mul(128 * 128).saturating_add(bias.unsigned_abs() as u64);
         ensure!(largest <= i32::MAX as u64, "an accumulator can overflow 32 bits");
         // + 256 leaves room for rounding and the zero point.
-        ensure!(
-            ((largest * multiplier as u64) >> shift) + 256 <= i32::MAX as u64,
-            "a requantised value can overflow 32 bits"
-        );
+        let requantised = (largest * u32_at(multipliers, 4 * c) as u64) >> shifts[c];
+        ensure!(requantised + 256 <= i32::MAX as u64, "a requantised value can overflow 32 bits");
         c += 1;
     }
     Ok(())

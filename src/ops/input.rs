@@ -18,6 +18,8 @@ use crate::math::fixed::{requantise, saturate_i8};
 /// Fractional bits of the raw value.
 const RAW_BITS: u32 = 12;
 
+const ZERO: &str = "the zero point of an input leaves int8";
+
 shape! {
     /// `x u8[rows, c], multiplier i32[c], offset i32[c], shift i8[c] -> y i8[rows, c]`:
     /// `y = clamp(q + zero, -128, 127)`.
@@ -38,7 +40,7 @@ impl InputU8 {
     pub const fn signature(&self) -> Signature {
         let Self { rows, c, zero } = *self;
         if zero < -128 || zero > 127 {
-            return Signature::invalid("the zero point of an input leaves int8");
+            return Signature::invalid(ZERO);
         }
         Signature::new(&[operand(super::DType::U8, &[rows, c]), i32s(&[c]), i32s(&[c]), i8s(&[c])], &[i8s(&[rows, c])])
     }
@@ -56,19 +58,24 @@ pub fn forward_u8(s: &InputU8, x: &[u8], multiplier: &[i32], offset: &[i32], shi
 
 shape! {
     /// `x i16[rows, c], multiplier i32[c], offset i32[c], shift i8[c] -> y i8[rows, c]`:
-    /// `y = clamp(q, -128, 127)`, with the zero point of the output folded into `offset`.
+    /// `y = clamp(q + zero, -128, 127)`.
     pub struct InputI16 {
         /// Samples.
         pub rows: usize,
         /// Channels.
         pub c: usize,
+        /// Zero point of the output.
+        pub zero: i32,
     }
 }
 
 impl InputI16 {
     /// Inputs `x, multiplier, offset, shift`; output `y`.
     pub const fn signature(&self) -> Signature {
-        let Self { rows, c } = *self;
+        let Self { rows, c, zero } = *self;
+        if zero < -128 || zero > 127 {
+            return Signature::invalid(ZERO);
+        }
         Signature::new(&[i16s(&[rows, c]), i32s(&[c]), i32s(&[c]), i8s(&[c])], &[i8s(&[rows, c])])
     }
 
@@ -80,7 +87,7 @@ impl InputI16 {
 
 /// int16 to int8.
 pub fn forward_i16(s: &InputI16, x: &[i16], multiplier: &[i32], offset: &[i32], shift: &[i8], y: &mut [i8]) {
-    rows(s.c, 0, x, multiplier, offset, shift, y);
+    rows(s.c, s.zero, x, multiplier, offset, shift, y);
 }
 
 #[inline(always)]
@@ -115,19 +122,8 @@ pub struct Parameters {
     pub shift: std::vec::Vec<i8>,
 }
 
-/// Operands of [`InputU8`] from the mean and standard deviation of each channel, in raw units (0 to
-/// 255), and the scale `s` of the output, whose zero point is the field `zero`.
-///
-/// # Errors
-///
-/// As of [`parameters_i16`].
-#[cfg(feature = "std")]
-pub fn parameters_u8(mean: &[f32], std: &[f32], s: f64) -> Result<Parameters, crate::error::HostError> {
-    parameters_i16(mean, std, s, 0)
-}
-
-/// Operands of [`InputI16`] from the mean and standard deviation of each channel, in raw units, and
-/// the scale `s` and zero point of the output.
+/// Operands of both ops from the mean and standard deviation of each channel, in raw units, and the
+/// scale `s` of the output, whose zero point is the field `zero`.
 ///
 /// # Errors
 ///
@@ -135,7 +131,7 @@ pub fn parameters_u8(mean: &[f32], std: &[f32], s: f64) -> Result<Parameters, cr
 /// not fit 32 bits: one that is not finite, a deviation that is not positive or far below one raw
 /// unit times `s`, a mean far outside the range.
 #[cfg(feature = "std")]
-pub fn parameters_i16(mean: &[f32], std: &[f32], s: f64, zero: i8) -> Result<Parameters, crate::error::HostError> {
+pub fn quantise_parameters(mean: &[f32], std: &[f32], s: f64) -> Result<Parameters, crate::error::HostError> {
     use crate::error::HostError;
     use crate::math::fixed::Multiplier;
     use std::format;
@@ -152,10 +148,11 @@ pub fn parameters_i16(mean: &[f32], std: &[f32], s: f64, zero: i8) -> Result<Par
     let mut p = Parameters { multiplier: Vec::new(), offset: Vec::new(), shift: Vec::new() };
     for (channel, (&mean, &std)) in mean.iter().zip(std).enumerate() {
         let (mean, step) = (f64::from(mean), f64::from(std) * s);
-        let offset = ((f64::from(zero) * step - mean) * unit + 0.5).floor();
+        let offset = (-mean * unit + 0.5).floor();
         let largest = 32768.0 * unit + offset.abs();
         // Written so that NaN fails.
-        let fits = step > 0.0 && largest < 2_147_483_648.0 && largest / (unit * step) < 2_147_483_648.0;
+        let fits =
+            step > 0.0 && step.is_finite() && largest < 2_147_483_648.0 && largest / (unit * step) < 2_147_483_648.0;
         let multiplier = Multiplier::from_f64(1.0 / (unit * step)).filter(|_| fits);
         let Some(Multiplier { value, shift }) = multiplier else {
             return Err(HostError::new(
@@ -192,7 +189,7 @@ mod tests {
             assert_eq!(i128::from(y), (q(x.into(), i % c) - 128).clamp(-128, 127));
         }
         let x = ints::<i16>("x", rows * c);
-        forward_i16(&InputI16 { rows, c }, &x, &multiplier, &offset, &shift, &mut y);
+        forward_i16(&InputI16 { rows, c, zero: 0 }, &x, &multiplier, &offset, &shift, &mut y);
         for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
             assert_eq!(i128::from(y), q(x.into(), i % c).clamp(-128, 127));
         }
@@ -202,7 +199,7 @@ mod tests {
     #[cfg(feature = "std")]
     #[test]
     fn pixels_minus_128_are_exact() {
-        let p = parameters_u8(&[0.0], &[1.0], 1.0).unwrap();
+        let p = quantise_parameters(&[0.0], &[1.0], 1.0).unwrap();
         assert_eq!(p, Parameters { multiplier: vec![1 << 30], offset: vec![0], shift: vec![42] });
         let x: Vec<u8> = (0..=255).collect();
         let mut y = vec![0; 256];
@@ -215,7 +212,7 @@ mod tests {
     fn parameters_give_the_normalised_value() {
         let (mean, std) = ([123.675, 116.28, 0.5], [58.395, 57.12, 0.25]);
         let (s, zero) = (0.02, -3);
-        let p = parameters_u8(&mean, &std, s).unwrap();
+        let p = quantise_parameters(&mean, &std, s).unwrap();
         let (rows, c) = (256, 3);
         let x: Vec<u8> = (0..rows * c).map(|i| (i / c) as u8).collect();
         let mut y = vec![0; rows * c];
@@ -226,10 +223,10 @@ mod tests {
         }
 
         let (mean, std, zero) = ([-1000.0, 0.0], [9000.0, 300.0], 17);
-        let p = parameters_i16(&mean, &std, s, zero).unwrap();
+        let p = quantise_parameters(&mean, &std, s).unwrap();
         let x = ints::<i16>("x", 1000);
         let mut y = vec![0; 1000];
-        forward_i16(&InputI16 { rows: 500, c: 2 }, &x, &p.multiplier, &p.offset, &p.shift, &mut y);
+        forward_i16(&InputI16 { rows: 500, c: 2, zero }, &x, &p.multiplier, &p.offset, &p.shift, &mut y);
         for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
             let real = (f64::from(x) - f64::from(mean[i % 2])) / (f64::from(std[i % 2]) * s) + f64::from(zero);
             assert!((f64::from(y) - real.clamp(-128.0, 127.0)).abs() < 0.501, "{x}: {y} {real}");
@@ -239,7 +236,7 @@ mod tests {
     #[cfg(feature = "std")]
     #[test]
     fn statistics_that_do_not_fit_are_refused() {
-        assert!(parameters_u8(&[0.0], &[1.0, 1.0], 1.0).is_err());
+        assert!(quantise_parameters(&[0.0], &[1.0, 1.0], 1.0).is_err());
         for (mean, std, s) in [
             (0.0, 0.0, 1.0),
             (0.0, -1.0, 1.0),
@@ -249,7 +246,7 @@ mod tests {
             (0.0, 1e-9, 1.0),
             (0.0, 1.0, f64::INFINITY),
         ] {
-            assert!(parameters_u8(&[mean], &[std], s).is_err(), "{mean} {std} {s}");
+            assert!(quantise_parameters(&[mean], &[std], s).is_err(), "{mean} {std} {s}");
         }
     }
 }

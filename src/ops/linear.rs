@@ -1,6 +1,6 @@
 //! `y = x W^T + b`: the projection of tokens, the MLP, the head.
 
-use super::{Signature, f32s, i8s, i16s, i32s, shape};
+use super::{Signature, f32s, i8s, i16s, i32s};
 use crate::arch::{Matrix, matmul};
 use crate::math::fixed::{requantise, saturate_i8, saturate_i16};
 

@@ -3,7 +3,6 @@
 use crate::error::HostError;
 use crate::ops;
 use crate::program::{Node, Op, Program, Role, TensorId};
-use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
@@ -20,7 +19,11 @@ pub fn freeze<'v>(program: &Program, value: impl Fn(&str) -> Option<&'v [f32]>) 
     for t in &mut frozen.tensors {
         if matches!(t.role, Role::Param { .. } | Role::Statistic) {
             let values = value(&t.name).ok_or_else(|| {
-                HostError::new(&t.name, "the checkpoint has no such tensor", "use the configuration it was trained with")
+                HostError::new(
+                    &t.name,
+                    "the checkpoint has no such tensor",
+                    "use the configuration it was trained with",
+                )
             })?;
             if values.len() != t.len() {
                 let problem = std::format!("needs {} values and has {}", t.len(), values.len());
@@ -168,9 +171,4 @@ fn drop_unused(program: &mut Program) {
         ins.iter_mut().chain(outs).flatten().for_each(renumber);
     }
     program.shard_ops = program.nodes.len();
-}
-
-/// The name of the op that writes `id`, for messages.
-pub(super) fn described(program: &Program, id: TensorId) -> String {
-    std::format!("{} {:?}", program.tensor(id).name, program.tensor(id).shape)
 }

@@ -99,7 +99,7 @@ pub fn report(
                     power[id].1 += (g - f64::from(*w)).powi(2);
                 }
             }
-            if matches!(record.kind, Kind::InverseLdltQ22 | Kind::InverseNewtonQ22)
+            if record.kind.name().starts_with("Inverse")
                 && let (Some(a), Some(twin)) = (record.operand(0), twins[id])
             {
                 let node = frozen.nodes.iter().find(|n| n.outs[0] == Some(twin)).expect("an op writes it");

@@ -89,7 +89,9 @@ impl<'a> Rewrite<'a> {
                     wanted[input(0).expect("x")].wide = true;
                     wanted[output.expect("y")].symmetric = true;
                 }
-                Op::Add(_) | Op::AddBroadcast(_) | Op::Prepend(_) | Op::Take(_) if output.is_some_and(|y| wanted[y].wide) => {
+                Op::Add(_) | Op::AddBroadcast(_) | Op::Prepend(_) | Op::Take(_)
+                    if output.is_some_and(|y| wanted[y].wide) =>
+                {
                     wanted[input(0).expect("a")].wide = true;
                     // A branch is added without a zero point of its own.
                     if let (Op::Add(_), Some(b)) = (node.op, input(1)) {
@@ -249,7 +251,11 @@ impl<'a> Rewrite<'a> {
         let mut largest = vec![0f64; channels];
         for (i, v) in w.iter().enumerate() {
             if !v.is_finite() {
-                return Err(HostError::new(self.name(w_id), format!("holds {v}"), "look for a training run that diverged"));
+                return Err(HostError::new(
+                    self.name(w_id),
+                    format!("holds {v}"),
+                    "look for a training run that diverged",
+                ));
             }
             largest[channel(i)] = largest[channel(i)].max(f64::from(v.abs()));
         }
@@ -312,7 +318,9 @@ impl<'a> Rewrite<'a> {
                 let x = self.forms[node.ins[0].expect("x").index()][0];
                 let y = self.form(y_id, DType::I8);
                 let [factor, offset] = [1, 2].map(|i| values(source, node.ins[i].expect("constants")));
-                let p = ops::input::quantise_parameters(&factor, &offset, y.scale, y.zero)?;
+                let mean: Vec<f32> = factor.iter().zip(&offset).map(|(f, o)| -o / f).collect();
+                let std: Vec<f32> = factor.iter().map(|f| 1.0 / f).collect();
+                let p = ops::input::quantise_parameters(&mean, &std, y.scale)?;
                 let name = self.name(y_id);
                 let operands = [
                     Some(x.id),
@@ -321,8 +329,8 @@ impl<'a> Rewrite<'a> {
                     self.constant_i8(format!("{name}.shift"), &[s.c], &p.shift),
                 ];
                 let op: Op = match x.dtype {
-                    DType::U8 => ops::input::InputU8 { rows: s.rows, c: s.c }.into(),
-                    _ => ops::input::InputI16 { rows: s.rows, c: s.c }.into(),
+                    DType::U8 => ops::input::InputU8 { rows: s.rows, c: s.c, zero: y.zero }.into(),
+                    _ => ops::input::InputI16 { rows: s.rows, c: s.c, zero: y.zero }.into(),
                 };
                 self.out.push(op, &operands, &[Some(y.id)]);
             }
@@ -338,13 +346,27 @@ impl<'a> Rewrite<'a> {
             Op::Conv(s) => {
                 let k = s.kh * s.kw * s.c_in;
                 let r = self.linear(node, s.c_out, |i| i / k)?;
-                self.windowed(Op::ConvI8, ops::conv::ConvI8::from_words, Op::ConvI16, ops::conv::ConvI16::from_words, &s.to_words(), &r);
+                self.windowed(
+                    Op::ConvI8,
+                    ops::conv::ConvI8::from_words,
+                    Op::ConvI16,
+                    ops::conv::ConvI16::from_words,
+                    &s.to_words(),
+                    &r,
+                );
             }
             Op::Depthwise(s) => {
                 let filters = s.c / s.share;
                 let r = self.linear(node, filters, |i| i % filters)?;
                 use ops::depthwise::{DepthwiseI8, DepthwiseI16};
-                self.windowed(Op::DepthwiseI8, DepthwiseI8::from_words, Op::DepthwiseI16, DepthwiseI16::from_words, &s.to_words(), &r);
+                self.windowed(
+                    Op::DepthwiseI8,
+                    DepthwiseI8::from_words,
+                    Op::DepthwiseI16,
+                    DepthwiseI16::from_words,
+                    &s.to_words(),
+                    &r,
+                );
             }
             Op::Relu(_) => {
                 // Folded into the op before, or a clamp at the zero point by table.
@@ -355,7 +377,9 @@ impl<'a> Rewrite<'a> {
             Op::GeluTanh(_) => self.table(node, |v| {
                 0.5 * v * (1.0 + ((2.0 / core::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh())
             })?,
-            Op::GeluErf(_) => self.table(node, |v| 0.5 * v * (1.0 + libm::erf(v * core::f64::consts::FRAC_1_SQRT_2)))?,
+            Op::GeluErf(_) => {
+                self.table(node, |v| 0.5 * v * (1.0 + libm::erf(v * core::f64::consts::FRAC_1_SQRT_2)))?
+            }
             Op::LayerNorm(s) => {
                 let x = self.read(node.ins[0], DType::I16)?;
                 let wide = self.wanted[y_id.index()].wide;
@@ -400,7 +424,11 @@ impl<'a> Rewrite<'a> {
                 let largest = token.iter().fold(0.0f64, |a, v| a.max(f64::from(v.abs())));
                 if largest > x.scale * 32767.0 {
                     let problem = format!("reaches {largest} where its tokens end at {}", x.scale * 32767.0);
-                    return Err(HostError::new(self.name(y_id), problem, "train longer: the class token is an outlier"));
+                    return Err(HostError::new(
+                        self.name(y_id),
+                        problem,
+                        "train longer: the class token is an outlier",
+                    ));
                 }
                 let y = self.add(y_id, DType::I16, x.scale, 0);
                 let token = self.quantised_i16(&token, x.scale, format!("{}.token", self.name(y_id)), &[s.c]);
@@ -425,7 +453,8 @@ impl<'a> Rewrite<'a> {
     }
 
     fn quantised_i16(&mut self, values: &[f32], scale: f64, name: String, shape: &[usize]) -> Option<TensorId> {
-        let q: Vec<i16> = values.iter().map(|v| (f64::from(*v) / scale + 0.5).floor().clamp(-32768.0, 32767.0) as i16).collect();
+        let q: Vec<i16> =
+            values.iter().map(|v| (f64::from(*v) / scale + 0.5).floor().clamp(-32768.0, 32767.0) as i16).collect();
         self.constant_i16(name, shape, &q)
     }
 
@@ -470,17 +499,19 @@ impl<'a> Rewrite<'a> {
             }
         };
         let y = self.form(y_id, a.dtype);
-        let op: Op = if wide {
-            let p = ops::add::quantise_parameters(a.scale, 0, b.scale, 0, y.scale, 0)?;
-            if b.dtype == DType::I16 {
-                ops::add::AddI16 { len, ma: p.ma, mb: p.mb, shift: p.shift }.into()
-            } else {
-                ops::add::AddI16I8 { len, ma: p.ma, mb: p.mb, shift: p.shift }.into()
+        let op: Option<Op> = if wide {
+            match b.dtype {
+                DType::I16 => ops::add::AddI16::from_scales(len, a.scale, b.scale, y.scale).map(Op::from),
+                _ => ops::add::AddI16I8::from_scales(len, a.scale, b.scale, y.scale).map(Op::from),
             }
         } else {
-            let p = ops::add::quantise_parameters(a.scale, a.zero, b.scale, b.zero, y.scale, y.zero)?;
-            ops::add::AddI8 { len, ma: p.ma, mb: p.mb, offset: p.offset, shift: p.shift, lo: -128, hi: 127 }.into()
+            let at = |form: Form| (form.scale, form.zero as i8);
+            ops::add::AddI8::from_scales(len, at(a), at(b), at(y)).map(Op::from)
         };
+        let op = op.ok_or_else(|| {
+            let problem = format!("adds scales {} and {} to {}, which are too far apart", a.scale, b.scale, y.scale);
+            HostError::new(self.name(y_id), problem, "look for activations that are all but zero, or diverged")
+        })?;
         self.out.push(op, &[Some(a.id), Some(b.id)], &[Some(y.id)]);
         Ok(())
     }
