@@ -148,31 +148,31 @@ impl fmt::Display for Error {
 impl core::error::Error for Error {}
 
 /// What can go wrong on a host: says where (a file, a field, a shape), what, and the remedy.
-#[cfg(feature = "std")]
+#[cfg(feature = "alloc")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostError {
     /// The file, field or tensor at fault.
-    pub place: std::string::String,
+    pub place: alloc::string::String,
     /// What was needed and what was there.
-    pub problem: std::string::String,
+    pub problem: alloc::string::String,
     /// What to do next; may be empty where the problem says it all.
-    pub remedy: std::string::String,
+    pub remedy: alloc::string::String,
 }
 
-#[cfg(feature = "std")]
+#[cfg(feature = "alloc")]
 impl HostError {
     /// An error at `place` with its `problem` and `remedy`.
     pub fn new(
         place: impl core::fmt::Display,
-        problem: impl Into<std::string::String>,
-        remedy: impl Into<std::string::String>,
+        problem: impl Into<alloc::string::String>,
+        remedy: impl Into<alloc::string::String>,
     ) -> Self {
-        use std::string::ToString;
+        use alloc::string::ToString;
         Self { place: place.to_string(), problem: problem.into(), remedy: remedy.into() }
     }
 }
 
-#[cfg(feature = "std")]
+#[cfg(feature = "alloc")]
 impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.place, self.problem)?;
@@ -183,5 +183,5 @@ impl fmt::Display for HostError {
     }
 }
 
-#[cfg(feature = "std")]
+#[cfg(feature = "alloc")]
 impl core::error::Error for HostError {}
