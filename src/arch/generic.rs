@@ -27,6 +27,7 @@ impl<'a> Matrix<'a> {
     }
 
     /// Panics unless every element lies inside `data`.
+    #[cfg(feature = "train")]
     pub(crate) fn assert_inside(&self) {
         if self.rows > 0 && self.cols > 0 {
             let last = (self.rows - 1) * self.row_stride + (self.cols - 1) * self.col_stride;

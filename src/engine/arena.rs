@@ -57,6 +57,7 @@ impl<const N: usize> Arena<N> {
     /// # Errors
     /// [`Error::ArenaTaken`] on every later call, and if two contexts ask at the same moment
     /// possibly for both.
+    #[allow(clippy::mut_from_ref)] // once: see the proof below
     pub fn take(&'static self) -> Result<&'static mut ArenaBytes<N>, Error> {
         // Lamport's splitter: at most one caller passes. It needs only loads and stores, so it works
         // on cores without compare-and-swap (Cortex-M0, RV32IMC).
@@ -239,11 +240,11 @@ pub(super) struct Operands<'r> {
     next_out: usize,
 }
 
-macro_rules! typed {
-    ($($read:ident, $write:ident: $ty:ty;)*) => {$(
+macro_rules! inputs {
+    ($($ty:ident)*) => {$(
         /// The next input; empty where it is absent.
         #[inline(always)]
-        pub(super) fn $read(&mut self) -> &'r [$ty] {
+        pub(super) fn $ty(&mut self) -> &'r [$ty] {
             let (start, bytes) = self.input();
             // SAFETY: the tensor lies inside its bank, at a multiple of ALIGN, which is a multiple of
             // the element's; every bit pattern is a value; while the op runs nothing writes there,
@@ -251,25 +252,30 @@ macro_rules! typed {
             // overwrites is not given out).
             unsafe { core::slice::from_raw_parts(start.cast(), bytes / size_of::<$ty>()) }
         }
+    )*};
+}
 
+macro_rules! outputs {
+    ($($name:ident: $ty:ty;)*) => {$(
         /// The next output; empty where it is absent.
         #[inline(always)]
-        pub(super) fn $write(&mut self) -> &'r mut [$ty] {
+        pub(super) fn $name(&mut self) -> &'r mut [$ty] {
             let (start, bytes) = self.output();
-            // SAFETY: as above; the bank is exclusive, the output overlaps no other operand, and it
-            // is given out once.
+            // SAFETY: as for inputs; and the bank is exclusive, the output overlaps no other
+            // operand, and it is given out once.
             unsafe { core::slice::from_raw_parts_mut(start.cast(), bytes / size_of::<$ty>()) }
         }
     )*};
 }
 
 impl<'r> Operands<'r> {
-    typed! {
-        f32, f32_mut: f32;
-        i32, i32_mut: i32;
-        i16, i16_mut: i16;
-        i8, i8_mut: i8;
-        u8, u8_mut: u8;
+    inputs!(f32 i32 i16 i8 u8);
+
+    outputs! {
+        f32_mut: f32;
+        i32_mut: i32;
+        i16_mut: i16;
+        i8_mut: i8;
     }
 
     fn at(&self, i: usize, end: usize) -> (*mut u8, usize) {

@@ -140,7 +140,6 @@ mod tests {
                 })
             })
             .collect();
-        drop(executor);
         ops::testing::assert_close("dw", &grads.elements()[..9], &dw, 1e-5);
         ops::testing::assert_close("db", &grads.elements()[12..15], &db, 1e-5);
     }

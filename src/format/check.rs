@@ -23,7 +23,7 @@ const fn malformed<T>(at: usize, what: &'static str) -> Result<T, Error> {
 /// Checks a whole file.
 pub(super) const fn check(bytes: &[u8]) -> Result<(), Error> {
     ensure!(bytes.len() >= HEADER_BYTES, Error::Truncated { needed: HEADER_BYTES, found: bytes.len() });
-    ensure!(u32_at(bytes, 0) == MAGIC, Error::NotAModel { found: u32_at(bytes, 0) });
+    ensure!(u32_at(bytes, 4 * word::MAGIC) == MAGIC, Error::NotAModel { found: u32_at(bytes, 4 * word::MAGIC) });
     let version = u32_at(bytes, 4 * word::VERSION);
     ensure!(version == VERSION as u32, Error::Version { needed: VERSION, found: version as u16 });
     let file_bytes = header(bytes, word::FILE_BYTES);

@@ -7,7 +7,7 @@ use crate::arch::vectorised;
 use crate::math::float;
 
 /// 2 sqrt(2 / pi): the tanh form is `x sigmoid(2u)` with `u = sqrt(2/pi) (x + 0.044715 x^3)`.
-const TWICE_SQRT_2_PI: f32 = 1.595_769_1;
+const TWICE_SQRT_2_PI: f32 = 1.595_769_2;
 const CUBIC: f32 = 0.044_715;
 
 shape! {

@@ -278,7 +278,6 @@ macro_rules! shape {
         }
     };
 }
-pub(crate) use shape;
 
 pub mod adamw;
 pub mod add;

@@ -10,7 +10,6 @@ use super::{ALIGN, Program, Role, Space, TensorId};
 use crate::math::random::Stream;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 use core::ops::Range;
 
 /// Where every tensor of a Program lives.
@@ -255,17 +254,18 @@ fn fit(groups: &[Group], order: &[usize], places: &mut [usize]) -> usize {
 }
 
 fn place(groups: &[Group], lower_bound: usize) -> (Vec<usize>, usize) {
-    let by = |key: &dyn Fn(&Group) -> (Reverse<usize>, Reverse<usize>, usize)| {
+    let by = |key: fn(&Group) -> [usize; 3]| {
         let mut order: Vec<usize> = (0..groups.len()).collect();
         order.sort_by_key(|&g| (key(&groups[g]), g));
         order
     };
+    const LAST: usize = usize::MAX;
     let orders = [
-        by(&|g| (Reverse(g.bytes), Reverse(g.life.len()), g.life.start)),
-        by(&|g| (Reverse(g.life.len()), Reverse(g.bytes), g.life.start)),
-        by(&|g| (Reverse(g.bytes * g.life.len()), Reverse(g.bytes), g.life.start)),
-        by(&|g| (Reverse(usize::MAX - g.life.start), Reverse(g.bytes), 0)),
-        by(&|g| (Reverse(g.life.end), Reverse(g.bytes), 0)),
+        by(|g| [LAST - g.bytes, LAST - g.life.len(), g.life.start]),
+        by(|g| [LAST - g.life.len(), LAST - g.bytes, g.life.start]),
+        by(|g| [LAST - g.bytes * g.life.len(), LAST - g.bytes, g.life.start]),
+        by(|g| [g.life.start, LAST - g.bytes, 0]),
+        by(|g| [LAST - g.life.end, LAST - g.bytes, 0]),
     ];
     let mut best = (usize::MAX, Vec::new(), Vec::new());
     let mut places = vec![0; groups.len()];
