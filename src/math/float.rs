@@ -81,6 +81,19 @@ pub fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     lanes.iter().sum()
 }
 
+/// The largest element of a slice, `-inf` of an empty one; NaN is passed over.
+#[inline(always)]
+pub fn largest(a: &[f32]) -> f32 {
+    let (blocks, rest) = a.as_chunks::<LANES>();
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    for block in blocks {
+        for (lane, &a) in lanes.iter_mut().zip(block) {
+            *lane = if a > *lane { a } else { *lane };
+        }
+    }
+    lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &a| if a > m { a } else { m })
+}
+
 /// `sum a_i b_i`, in the order of [`sum`].
 #[inline(always)]
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
@@ -183,11 +196,16 @@ mod tests {
     }
 
     #[test]
-    fn sums_cover_every_element_once() {
+    fn reductions_cover_every_element_once() {
         for len in [0, 1, 7, 8, 9, 31] {
             let a: Vec<f32> = (0..len).map(|i| i as f32 + 1.0).collect();
             assert_eq!(sum(&a, |a| a), (len * (len + 1) / 2) as f32);
             assert_eq!(sum_pairs(&a, &a, |a, b| a * b), a.iter().map(|a| a * a).sum::<f32>());
+            for i in 0..len {
+                let mut b = a.clone();
+                b[i] = 100.0;
+                assert_eq!(largest(&b), 100.0);
+            }
         }
     }
 }

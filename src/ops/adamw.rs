@@ -36,7 +36,7 @@ impl ClipScale {
 pub fn clip_scale(s: &ClipScale, grads: &[f32], scale: &mut [f32], norm: &mut [f32]) {
     let squares = vectorised(
         #[inline(always)]
-        || {
+        move || {
             // Eight lanes: a fixed order that vectorises.
             let (blocks, rest) = grads.as_chunks::<8>();
             let mut lanes = [0.0f64; 8];
@@ -99,7 +99,7 @@ pub fn step(s: &AdamW, g: &[f32], hyper: &[f32], scale: &[f32], p: &mut [f32], m
     let root = sqrt(correction2);
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for ((p, &g), (m, v)) in p.iter_mut().zip(g).zip(m.iter_mut().zip(v)) {
                 let g = scale * g;
                 *m += (1.0 - beta1) * (g - *m);

@@ -165,7 +165,7 @@ pub fn forward_i16(s: &AddI16, b: &[i16], y: &mut [i16]) {
     let (ma, mb, shift) = (s.ma, s.mb, s.shift as u32);
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (y, &b) in y.iter_mut().zip(b) {
                 *y = saturate_i16(round_shift_i32(i32::from(*y) * ma + i32::from(b) * mb, shift));
             }
@@ -217,7 +217,7 @@ pub fn forward_i16_i8(s: &AddI16I8, b: &[i8], y: &mut [i16]) {
     let (ma, mb, shift) = (s.ma, s.mb, s.shift as u32);
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (y, &b) in y.iter_mut().zip(b) {
                 *y = saturate_i16(round_shift_i32(i32::from(*y) * ma + i32::from(b) * mb, shift));
             }
@@ -290,10 +290,10 @@ pub fn forward_i8(s: &AddI8, b: &[i8], y: &mut [i8]) {
     let shift = s.shift as u32;
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (y, &b) in y.iter_mut().zip(b) {
                 let q = round_shift_i32(i32::from(*y) * ma + i32::from(b) * mb + offset, shift);
-                *y = saturate_i8(q.clamp(lo, hi));
+                *y = saturate_i8(q.max(lo).min(hi));
             }
         },
     );

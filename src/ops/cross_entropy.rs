@@ -2,7 +2,7 @@
 
 use super::{Signature, f32s};
 use crate::arch::vectorised;
-use crate::math::float::{exp, ln, sum, sum_pairs};
+use crate::math::float::{exp, largest, ln, sum, sum_pairs};
 
 const EMPTY: &str = "a cross-entropy needs at least one row and one class";
 const SMOOTHING: &str = "the label smoothing of a cross-entropy is not in 0 to 1";
@@ -49,23 +49,20 @@ impl CrossEntropy {
     }
 }
 
-#[inline(always)]
-fn largest(row: &[f32]) -> f32 {
-    row.iter().fold(f32::NEG_INFINITY, |a, &z| if z > a { z } else { a })
-}
-
 /// `loss = mean over the rows of sum t' (log sum exp z - z)`, stable for logits of any size.
 pub fn forward(s: &CrossEntropy, logits: &[f32], target: &[f32], loss: &mut [f32]) {
     let (keep, uniform) = (1.0 - s.smoothing, s.smoothing / s.classes as f32);
-    let mut total = 0.0;
-    vectorised(
+    let classes = s.classes;
+    let total = vectorised(
         #[inline(always)]
-        || {
-            for (z, t) in logits.chunks_exact(s.classes).zip(target.chunks_exact(s.classes)) {
+        move || {
+            let mut total = 0.0;
+            for (z, t) in logits.chunks_exact(classes).zip(target.chunks_exact(classes)) {
                 let max = largest(z);
                 let log_sum = ln(sum(z, |z| exp(z - max)));
                 total += sum_pairs(z, t, |z, t| (keep * t + uniform) * (log_sum - (z - max)));
             }
+            total
         },
     );
     loss.fill(total / s.rows as f32);
@@ -107,7 +104,7 @@ pub fn backward(s: &CrossEntropyGrad, logits: &[f32], target: &[f32], dlogits: &
     let mean = 1.0 / s.rows as f32;
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             let rows = logits.chunks_exact(s.classes).zip(target.chunks_exact(s.classes));
             for ((z, t), d) in rows.zip(dlogits.chunks_exact_mut(s.classes)) {
                 let max = largest(z);

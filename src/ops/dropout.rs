@@ -53,7 +53,7 @@ pub fn dropout(s: &Dropout, tick: &Tick, y: &mut [f32]) {
     let (stream, rate, scale) = (stream(tick, s.id), s.rate, 1.0 / (1.0 - s.rate));
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (i, y) in y.iter_mut().enumerate() {
                 *y = if stream.uniform(i as u64) >= rate { *y * scale } else { 0.0 };
             }

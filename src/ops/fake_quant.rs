@@ -76,11 +76,15 @@ impl FakeQuant {
 /// The real value of each element's integer; NaN stays NaN.
 pub fn forward(s: &FakeQuant, y: &mut [f32]) {
     let FakeQuant { scale, zero, lo, hi, .. } = *s;
+    let (lo, hi) = (lo as f32, hi as f32);
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for y in y {
-                *y = (level(*y, scale, zero).clamp(lo as f32, hi as f32) - zero as f32) * scale;
+                let q = level(*y, scale, zero);
+                let q = if q < lo { lo } else { q };
+                let q = if q > hi { hi } else { q };
+                *y = (q - zero as f32) * scale;
             }
         },
     );
@@ -123,7 +127,7 @@ pub fn backward(s: &FakeQuantGrad, x: &[f32], dx: &mut [f32]) {
     let FakeQuantGrad { scale, zero, lo, hi, .. } = *s;
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (dx, &x) in dx.iter_mut().zip(x) {
                 let q = level(x, scale, zero);
                 *dx = if q < lo as f32 || q > hi as f32 { 0.0 } else { *dx };
@@ -159,10 +163,11 @@ impl FakeQuantRows {
 
 /// The real value of each weight's integer.
 pub fn rows(s: &FakeQuantRows, w: &[f32], y: &mut [f32]) {
+    let k = s.k;
     vectorised(
         #[inline(always)]
-        || {
-            for (w, y) in w.chunks_exact(s.k).zip(y.chunks_exact_mut(s.k)) {
+        move || {
+            for (w, y) in w.chunks_exact(k).zip(y.chunks_exact_mut(k)) {
                 let scale = row_scale(w);
                 for (y, &w) in y.iter_mut().zip(w) {
                     *y = level(w, scale, 0).clamp(-127.0, 127.0) * scale;

@@ -40,7 +40,7 @@ fn gate(x: f32) -> f32 {
 pub fn tanh(_: &GeluTanh, y: &mut [f32]) {
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for y in y {
                 *y *= gate(*y);
             }
@@ -73,7 +73,7 @@ impl GeluTanhGrad {
 pub fn tanh_grad(_: &GeluTanhGrad, x: &[f32], dx: &mut [f32]) {
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (dx, &x) in dx.iter_mut().zip(x) {
                 let s = gate(x);
                 *dx *= s + x * s * (1.0 - s) * (TWICE_SQRT_2_PI * (1.0 + 3.0 * CUBIC * x * x));
@@ -112,7 +112,7 @@ fn phi(x: f32) -> f32 {
 pub fn erf(_: &GeluErf, y: &mut [f32]) {
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for y in y {
                 *y *= phi(*y);
             }
@@ -146,7 +146,7 @@ pub fn erf_grad(_: &GeluErfGrad, x: &[f32], dx: &mut [f32]) {
     const INV_SQRT_2_PI: f32 = 0.398_942_3;
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (dx, &x) in dx.iter_mut().zip(x) {
                 *dx *= phi(x) + x * (INV_SQRT_2_PI * float::exp(-0.5 * x * x));
             }

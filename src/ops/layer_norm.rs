@@ -46,11 +46,12 @@ fn moments(x: &[f32], eps: f32) -> (f32, f32) {
 
 /// `y = (x - mean) / sqrt(variance + eps) gamma + beta`, with the mean and the biased variance of each row.
 pub fn forward(s: &LayerNorm, x: &[f32], gamma: &[f32], beta: &[f32], y: &mut [f32]) {
+    let LayerNorm { c, eps, .. } = *s;
     vectorised(
         #[inline(always)]
-        || {
-            for (x, y) in x.chunks_exact(s.c).zip(y.chunks_exact_mut(s.c)) {
-                let (mean, rstd) = moments(x, s.eps);
+        move || {
+            for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
+                let (mean, rstd) = moments(x, eps);
                 for ((y, &x), (&gamma, &beta)) in y.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
                     *y = (x - mean) * rstd * gamma + beta;
                 }
@@ -101,15 +102,16 @@ pub fn backward(
     dgamma: &mut [f32],
     dbeta: &mut [f32],
 ) {
-    dgamma.fill(0.0);
-    dbeta.fill(0.0);
-    let scale = 1.0 / s.c as f32;
+    let LayerNormGrad { c, eps, .. } = *s;
     vectorised(
         #[inline(always)]
-        || {
-            let mut dx_rows = dx.chunks_exact_mut(s.c);
-            for (x, dy) in x.chunks_exact(s.c).zip(dy.chunks_exact(s.c)) {
-                let (mean, rstd) = moments(x, s.eps);
+        move || {
+            dgamma.fill(0.0);
+            dbeta.fill(0.0);
+            let scale = 1.0 / c as f32;
+            let mut dx_rows = dx.chunks_exact_mut(c);
+            for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
+                let (mean, rstd) = moments(x, eps);
                 for ((dgamma, dbeta), (&x, &dy)) in dgamma.iter_mut().zip(&mut *dbeta).zip(x.iter().zip(dy)) {
                     *dgamma += dy * ((x - mean) * rstd);
                     *dbeta += dy;
@@ -207,7 +209,8 @@ impl LayerNormI8 {
 
 /// Integer forward to int8.
 pub fn forward_i8(s: &LayerNormI8, x: &[i16], gamma: &[i16], beta: &[i32], y: &mut [i8]) {
-    integer_rows(s.c, s.eps, s.shift, x, gamma, beta, y, |q| saturate_i8((q + s.zero).clamp(s.lo, s.hi)));
+    let LayerNormI8 { zero, lo, hi, .. } = *s;
+    integer_rows(s.c, s.eps, s.shift, x, gamma, beta, y, move |q| saturate_i8((q + zero).max(lo).min(hi)));
 }
 
 shape! {
@@ -262,7 +265,7 @@ fn integer_rows<T>(
     let eps = (eps as u64 * channels * channels) >> 8;
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
                 let sum: i32 = x.iter().map(|&x| i32::from(x)).sum();
                 let squares: i64 = x.iter().map(|&x| i64::from(i32::from(x) * i32::from(x))).sum();

@@ -62,9 +62,9 @@ pub fn i16_to_i8(s: &RescaleI16I8, x: &[i16], y: &mut [i8]) {
     let shift = s.shift as u32;
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (y, &x) in y.iter_mut().zip(x) {
-                *y = saturate_i8((requantise(i32::from(x), multiplier, shift) + zero).clamp(lo, hi));
+                *y = saturate_i8((requantise(i32::from(x), multiplier, shift) + zero).max(lo).min(hi));
             }
         },
     );
@@ -109,7 +109,7 @@ pub fn i8_to_i16(s: &RescaleI8I16, x: &[i8], y: &mut [i16]) {
     let shift = s.shift as u32;
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for (y, &x) in y.iter_mut().zip(x) {
                 *y = saturate_i16(requantise(i32::from(x) - zero_in, multiplier, shift));
             }
@@ -162,10 +162,10 @@ pub fn i8_to_i8(s: &RescaleI8, y: &mut [i8]) {
     let shift = s.shift as u32;
     vectorised(
         #[inline(always)]
-        || {
+        move || {
             for y in y {
                 let q = requantise(i32::from(*y) - zero_in, multiplier, shift);
-                *y = saturate_i8((q + zero).clamp(lo, hi));
+                *y = saturate_i8((q + zero).max(lo).min(hi));
             }
         },
     );
