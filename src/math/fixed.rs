@@ -117,6 +117,93 @@ const fn is_below_rsqrt(y: u64, n: u64) -> bool {
     (y * y) as u128 * n as u128 <= 1 << 124
 }
 
+/// `floor((2^63 - 1) / x)` for `x` in `[2^31, 2^32)`: a mantissa in `[2^31, 2^32)`.
+///
+/// Exact by this definition. For any `v > 0` with `z` leading zeros, `1 / v` is
+/// `reciprocal(v << z) * 2^(z - 63)` with a relative error below 2^-31. An `x` below 2^31 is taken
+/// as 2^31.
+pub const fn reciprocal(x: u32) -> u32 {
+    let x = if x >> 31 == 0 { 1 << 31 } else { x as u64 };
+    // With D = x / 2^32 in [1/2, 1), y is 1/D in Q31: 48/17 - 32/17 D is at most 1/17 off, and each
+    // Newton step y (2 - D y) squares the error.
+    let mut y = 6_063_483_241 - ((4_042_322_161 * x) >> 32);
+    let mut step = 0;
+    while step < 3 {
+        let rest = (1 << 32) - ((x * y) >> 32);
+        y = (y * rest) >> 31;
+        step += 1;
+    }
+    // The steps end a few units off; the product decides.
+    const ONE: u64 = (1 << 63) - 1;
+    while y * x > ONE {
+        y -= 1;
+    }
+    while (y + 1) * x <= ONE {
+        y += 1;
+    }
+    y as u32
+}
+
+/// Steps of the table of `2^-x` over one octave.
+const EXP2_STEPS: usize = 128;
+
+/// `2^-(i/128)` in Q30, rounded to nearest, for `i` in `0..=128`.
+const EXP2: [u32; EXP2_STEPS + 1] = {
+    // 2^-(1/128) in Q62: the root of 1/2, seven times.
+    let mut root = 1u128 << 61;
+    let mut halvings = EXP2_STEPS;
+    while halvings > 1 {
+        root = (root << 62).isqrt();
+        halvings /= 2;
+    }
+    let mut table = [0; EXP2_STEPS + 1];
+    let mut power = 1u128 << 62;
+    let mut i = 0;
+    while i <= EXP2_STEPS {
+        table[i] = ((power + (1 << 31)) >> 32) as u32;
+        power = (power * root) >> 62;
+        i += 1;
+    }
+    table
+};
+
+/// `2^-(t / 2^16)` in Q15, at most 32767, which stands for 1.
+///
+/// With `i = (t >> 9) & 127`, `f = t & 511`, `k = t >> 16` and `E[i] = 2^-(i/128)` in Q30, rounded:
+/// `y = E[i] - (((E[i] - E[i+1]) * f + 256) >> 9)` and the value is
+/// `min(32767, (y + 2^(14+k)) >> (15+k))`; 0 for `t >= 2^20`. All of it fits 32 bits. The error is
+/// below 0.63 units of Q15 (at `t = 0`, where 32767 stands for 32768, it is one).
+#[inline(always)]
+pub const fn exp2_neg(t: u32) -> i32 {
+    if t >= 1 << 20 {
+        return 0;
+    }
+    let (i, f, k) = ((t >> 9) as usize % EXP2_STEPS, t & 511, t >> 16);
+    let y = EXP2[i] - (((EXP2[i] - EXP2[i + 1]) * f + 256) >> 9);
+    let value = ((y + (1 << (14 + k))) >> (15 + k)) as i32;
+    if value > 32767 { 32767 } else { value }
+}
+
+/// `2^-x` for `x = distance * multiplier / 2^shift` in Q16, by [`exp2_neg`]; the product is rounded
+/// once, to nearest, ties up. `distance` and `multiplier` are not negative, `shift` is 16 to 62.
+#[inline(always)]
+pub const fn exp2_neg_scaled(distance: i32, multiplier: i32, shift: u32) -> i32 {
+    let t = round_shift(distance as i64 * multiplier as i64, shift);
+    exp2_neg(if t < 1 << 20 { t as u32 } else { 1 << 20 })
+}
+
+/// `x` saturated to 32 bits.
+#[inline(always)]
+pub const fn saturate_i32(x: i64) -> i32 {
+    if x < i32::MIN as i64 {
+        i32::MIN
+    } else if x > i32::MAX as i64 {
+        i32::MAX
+    } else {
+        x as i32
+    }
+}
+
 /// `x` saturated to 8 bits.
 #[inline(always)]
 pub const fn saturate_i8(x: i32) -> i8 {
@@ -208,5 +295,41 @@ mod tests {
             check_rsqrt((s.bits(2 * i) >> (s.bits(2 * i + 1) % 64)).max(1));
         }
         (u64::MAX - 1000..=u64::MAX).for_each(check_rsqrt);
+    }
+
+    #[test]
+    fn reciprocal_is_the_floor_of_the_exact_value() {
+        const ONE: u64 = (1 << 63) - 1;
+        let check = |x: u32| assert_eq!(u64::from(reciprocal(x)), ONE / u64::from(x), "{x}");
+        (1u32 << 31..(1 << 31) + 70_000).for_each(check);
+        (u32::MAX - 70_000..=u32::MAX).for_each(check);
+        (1u32 << 31..=u32::MAX).step_by(4093).for_each(check);
+        assert_eq!(reciprocal(0), reciprocal(1 << 31));
+    }
+
+    #[test]
+    fn exp2_neg_is_within_its_bound_everywhere() {
+        for (i, &entry) in EXP2.iter().enumerate() {
+            assert_eq!(f64::from(entry), (2f64.powi(30) * (-(i as f64) / 128.0).exp2()).round());
+        }
+        assert_eq!((exp2_neg(0), exp2_neg(1 << 16), exp2_neg(1 << 20), exp2_neg(u32::MAX)), (32767, 16384, 0, 0));
+        let mut last = 32767;
+        for t in 1..(1 << 20) + 10 {
+            let value = exp2_neg(t);
+            let truth = 32768.0 * (-f64::from(t) / 65536.0).exp2();
+            let bound = if truth > 32767.5 { 1.0 } else { 0.63 };
+            assert!((f64::from(value) - truth).abs() < bound, "{t}: {value} where {truth} is right");
+            assert!(value <= last, "{t}: not monotonic");
+            last = value;
+        }
+    }
+
+    #[test]
+    fn exp2_neg_scaled_survives_the_largest_arguments() {
+        assert_eq!(exp2_neg_scaled(i32::MAX, i32::MAX, 16), 0);
+        assert_eq!(exp2_neg_scaled(0, i32::MAX, 16), 32767);
+        assert_eq!(exp2_neg_scaled(3, 1 << 30, 16), exp2_neg((3 << 14).min(1 << 20)));
+        // 1000 * 2^30 / 2^31 = 500
+        assert_eq!(exp2_neg_scaled(1000, 1 << 30, 31), exp2_neg(500));
     }
 }

@@ -3,8 +3,9 @@
 //! Symmetric, positive semi-definite, entries in `[0, 1]`, diagonal 1. The paper's `1/sqrt(d)` is
 //! folded into the tokens before they come here.
 
-use super::{Signature, f32s};
+use super::{Signature, f32s, i8s, i16s, size};
 use crate::arch::vectorised;
+use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, exp2_neg_scaled};
 use crate::math::float::{exp, sum_pairs};
 
 shape! {
@@ -30,7 +31,7 @@ impl Gram {
 
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
-        super::size(&[self.batch, self.heads, self.m, self.m, self.d]) / 2
+        size(&[self.batch, self.heads, self.m, self.m, self.d]) / 2
     }
 }
 
@@ -83,7 +84,7 @@ impl GramGrad {
 
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
-        super::size(&[self.batch, self.heads, self.m, self.m, self.d])
+        size(&[self.batch, self.heads, self.m, self.m, self.d])
     }
 }
 
@@ -117,12 +118,80 @@ pub fn backward(s: &GramGrad, l: &[f32], a: &[f32], da: &[f32], dl: &mut [f32]) 
     );
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::testing::{assert_close, check_gradients, reals};
+shape! {
+    /// Integer [`Gram`] of one image: `l i8[m, heads*d]` -> `a i16[heads, m, m]` in Q15.
+    ///
+    /// `a_ij = exp2_neg_scaled(sum_c (l_ic - l_jc)^2, multiplier, shift)`, see
+    /// [`exp2_neg_scaled`](crate::math::fixed::exp2_neg_scaled): 1 is stored as 32767, and each value
+    /// is within 0.63 / 2^15 of the kernel but for the 1. With `scale` the real value of one step of
+    /// `l` (zero point 0), `multiplier / 2^shift = 2^16 * log2(e) * scale^2 / 2`.
+    pub struct GramI8 {
+        /// Landmarks.
+        pub m: usize,
+        /// Heads.
+        pub heads: usize,
+        /// Width of a head, at most [`MAX_WIDTH`].
+        pub d: usize,
+        /// Mantissa of the exponent's factor.
+        pub multiplier: i32,
+        /// Right shift of the exponent's factor.
+        pub shift: i32,
+    }
+}
 
-    fn reference(s: &Gram, l: &[f64]) -> Vec<f64> {
+/// Widest head of the integer kernels: squared distances of int8 vectors stay inside 31 bits.
+pub const MAX_WIDTH: usize = 32767;
+
+/// What is wrong with an exponent's factor or a head's width, if anything is.
+pub(super) const fn kernel_fault(d: usize, multiplier: i32, shift: i32) -> Option<&'static str> {
+    if d > MAX_WIDTH {
+        Some("a head is wider than 32767")
+    } else if multiplier < 0 || shift < MIN_SHIFT as i32 || shift > MAX_SHIFT as i32 {
+        Some("the factor of a kernel's exponent is negative or its shift is outside 16 to 62")
+    } else {
+        None
+    }
+}
+
+impl GramI8 {
+    /// Input `l`; output `a`.
+    pub const fn signature(&self) -> Signature {
+        let Self { m, heads, d, multiplier, shift } = *self;
+        if let Some(fault) = kernel_fault(d, multiplier, shift) {
+            return Signature::invalid(fault);
+        }
+        Signature::new(&[i8s(&[m, heads, d])], &[i16s(&[heads, m, m])])
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        size(&[self.heads, self.m, self.m, self.d]) / 2
+    }
+}
+
+/// Integer forward, Q15.
+pub fn forward_i8(s: &GramI8, l: &[i8], a: &mut [i16]) {
+    let GramI8 { m, heads, d, multiplier, shift } = *s;
+    for (h, a) in a.chunks_exact_mut(m * m).enumerate() {
+        let landmark = |i: usize| &l[(i * heads + h) * d..][..d];
+        for i in 0..m {
+            for j in 0..=i {
+                let squares = landmark(i).iter().zip(landmark(j)).map(|(&a, &b)| (i32::from(a) - i32::from(b)).pow(2));
+                let value = exp2_neg_scaled(squares.sum(), multiplier, shift as u32) as i16;
+                a[i * m + j] = value;
+                a[j * m + i] = value;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::math::fixed::Multiplier;
+    use crate::ops::testing::{assert_close, check_gradients, ints, reals};
+
+    pub(in crate::ops) fn reference(s: &Gram, l: &[f64]) -> Vec<f64> {
         let Gram { batch, m, heads, d } = *s;
         let at = |b: usize, i: usize, h: usize, c: usize| l[((b * m + i) * heads + h) * d + c];
         let mut a = Vec::new();
@@ -174,6 +243,39 @@ mod tests {
             for j in 0..m {
                 assert_eq!(a[i * m + j], a[j * m + i]);
             }
+        }
+    }
+
+    #[test]
+    fn integer_forward_is_close_to_the_gram_of_the_dequantised_landmarks() {
+        for (m, heads, d, scale) in
+            [(1, 1, 1, 0.5), (5, 2, 3, 0.01), (16, 2, 16, 0.004), (49, 1, 32, 0.02), (4, 1, 33, 0.8)]
+        {
+            let l = ints::<i8>("l", m * heads * d);
+            let factor = Multiplier::from_f64(65536.0 * core::f64::consts::LOG2_E * scale * scale / 2.0).unwrap();
+            let s = GramI8 { m, heads, d, multiplier: factor.value, shift: factor.shift as i32 };
+            assert_eq!(s.signature().reason(), None);
+            let mut a = vec![0; heads * m * m];
+            forward_i8(&s, &l, &mut a);
+            let real: Vec<f64> = l.iter().map(|&v| f64::from(v) * scale).collect();
+            for (i, (&a, want)) in a.iter().zip(reference(&Gram { batch: 1, m, heads, d }, &real)).enumerate() {
+                // The exponent's own rounding, 2^-17 of an octave, adds 0.2 units.
+                let bound = if want > 0.9999 { 1.0 } else { 0.85 };
+                assert!((f64::from(a) - 32768.0 * want).abs() <= bound, "a[{i}] = {a}, right is {}", 32768.0 * want);
+            }
+        }
+    }
+
+    #[test]
+    fn integer_forward_survives_the_extremes() {
+        let (m, d) = (2, MAX_WIDTH);
+        let mut l = vec![127; m * d];
+        l[..d].fill(-128);
+        let mut a = [7; 4];
+        forward_i8(&GramI8 { m, heads: 1, d, multiplier: i32::MAX, shift: 16 }, &l, &mut a);
+        assert_eq!(a, [32767, 0, 0, 32767]);
+        for (d, multiplier, shift) in [(d + 1, 1 << 30, 20), (1, -1, 20), (1, 1 << 30, 15), (1, 1 << 30, 63)] {
+            assert!(GramI8 { m, heads: 1, d, multiplier, shift }.signature().reason().is_some());
         }
     }
 }

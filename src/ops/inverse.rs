@@ -5,8 +5,9 @@
 //! steps, is a spectral filter: an eigenvalue `x` of `A` becomes `(1 - (1 - alpha x^2)^(2^T)) / x`.
 //! The direct inverse is what it converges to, at about a fortieth of the cost.
 
-use super::{Signature, f32s};
+use super::{Signature, f32s, i16s, i32s};
 use crate::arch::{Matrix, matmul, vectorised};
+use crate::math::fixed::{reciprocal, round_shift, saturate_i32};
 use crate::math::float::dot;
 
 shape! {
@@ -185,10 +186,236 @@ pub fn backward(s: &InverseGrad, v: &[f32], dv: &[f32], da: &mut [f32], scratch:
     }
 }
 
+/// Most landmarks of the integer ops: their 64-bit sums hold that many terms.
+pub const MAX_LANDMARKS: usize = 255;
+pub(super) const TOO_MANY_LANDMARKS: &str = "an integer op on landmarks takes at most 255 of them";
+
+/// `sum a_i b_i` over the shorter of two slices, in 64 bits. Wraps: each caller says why it does not.
+#[inline(always)]
+fn dot_i64<T: Copy + Into<i64>>(a: &[i32], b: &[T]) -> i64 {
+    a.iter().zip(b).fold(0, |sum: i64, (&a, &b)| sum.wrapping_add(i64::from(a).wrapping_mul(b.into())))
+}
+
+shape! {
+    /// Integer [`InverseNewton`] of one image: `a i16[heads, m, m]` in Q15 (symmetric) ->
+    /// `inv i32[heads, m, m]` in Q22, at most 256 in magnitude, with scratch.
+    ///
+    /// `V` is a matrix of integers with a common number of fraction bits `f`, which starts high, where
+    /// `V` is small, and falls as `V` grows: small eigenvalues start with as many digits as they end
+    /// with. Sums are of 64 bits and exact; each value below is rounded once. `clamp(x, b)` limits `x`
+    /// to `-b..=b`, `bits(x)` is the position of the highest set bit plus 1. For each head:
+    ///
+    /// 1. `R = max(16384, largest row sum of a)`, `z` its leading zeros as a `u32`, `y = reciprocal(R << z)`,
+    ///    `b = (((y y) >> 32) * 3865470566) >> 32` (`1.8 y^2`, unsigned, bits below are dropped),
+    ///    `t = bits(b) - 29`, `beta = b >> t`, `f = 63 - 2 z - t`. Then `alpha = beta / 2^f`.
+    /// 2. `P_ij = 2^7 a_ij + ridge [i = j]` (Q22) and `V_ij = round_shift(beta P_ij, 22)`.
+    /// 3. `iterations` times: if `f > 22` and the largest `|V_ij|` with `j <= i` is at least 2^29, `g =
+    ///    f - 1`, otherwise `g = f`.
+    ///    `T_ij = clamp(round_shift(2^7 sum_k V_ik a_jk + ridge V_ij, f - 2), 2^25 - 1)` (`V P` in Q24).
+    ///    For `j <= i`, all from the old `V`:
+    ///    `V'_ij = V'_ji = clamp(round_shift(2^25 V_ij - sum_k T_ik V_jk, 24 + f - g), 2^30)`. Then
+    ///    `V = V'`, `f = g`.
+    /// 4. `inv_ij = round_shift(V_ij, f - 22)`.
+    pub struct InverseNewtonQ22 {
+        /// Heads.
+        pub heads: usize,
+        /// Landmarks, at most [`MAX_LANDMARKS`].
+        pub m: usize,
+        /// Steps.
+        pub iterations: usize,
+        /// Added to the diagonal, in Q22, from 0 to 1. Below 1/256 (2^14) the inverse can saturate.
+        pub ridge: i32,
+    }
+}
+
+impl InverseNewtonQ22 {
+    /// Input `a`; outputs `inv`, scratch.
+    pub const fn signature(&self) -> Signature {
+        let Self { heads, m, ridge, .. } = *self;
+        if m > MAX_LANDMARKS {
+            return Signature::invalid(TOO_MANY_LANDMARKS);
+        }
+        if ridge < 0 || ridge > 1 << 22 {
+            return Signature::invalid("the Q22 ridge of Newton's inverse is not in 0 to 1");
+        }
+        Signature::new(&[i16s(&[heads, m, m])], &[i32s(&[heads, m, m]), i32s(&[m, m]).plus(&[m])])
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        super::size(&[3, self.heads, self.iterations, self.m, self.m, self.m]) / 2
+    }
+}
+
+/// Newton's iteration in integers, exactly as [`InverseNewtonQ22`] says.
+pub fn newton_q22(s: &InverseNewtonQ22, a: &[i16], inv: &mut [i32], scratch: &mut [i32]) {
+    let InverseNewtonQ22 { m, iterations, ridge, .. } = *s;
+    let (next, product) = scratch.split_at_mut(m * m);
+    let ridge = i64::from(ridge);
+    for (a, v) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)) {
+        let (beta, mut fraction) = newton_start(m, a);
+        for (i, (v, &a)) in v.iter_mut().zip(a).enumerate() {
+            let p = (i64::from(a) << 7) + if i % (m + 1) == 0 { ridge } else { 0 };
+            *v = round_shift(beta * p, 22) as i32;
+        }
+        for _ in 0..iterations {
+            // V' is at most 2V (both are positive semi-definite), so it fits 2^30 from below 2^29.
+            let top = v.iter().fold(0, |top, v| v.unsigned_abs().max(top));
+            let next_fraction = if fraction > 22 && top >= 1 << 29 { fraction - 1 } else { fraction };
+            vectorised(
+                #[inline(always)]
+                || newton_step(m, ridge, a, v, fraction, next_fraction, next, product),
+            );
+            v.copy_from_slice(next);
+            fraction = next_fraction;
+        }
+        for v in v.iter_mut() {
+            *v = round_shift(i64::from(*v), fraction - 22) as i32;
+        }
+    }
+}
+
+/// `alpha = beta / 2^f = 1.8 / (largest row sum)^2` with `beta` in `[2^28, 2^29)`, `f` in 26 to 44.
+///
+/// A Gram matrix has row sums of 1 and above; the bound of 1/2 keeps any other from overflowing.
+fn newton_start(m: usize, a: &[i16]) -> (i64, u32) {
+    let sums = a.chunks_exact(m).map(|row| row.iter().map(|&a| i32::from(a)).sum::<i32>());
+    let norm = sums.fold(1 << 14, i32::max) as u32;
+    let zeros = norm.leading_zeros();
+    let y = u64::from(reciprocal(norm << zeros));
+    // 1.8 in Q31.
+    let b = (((y * y) >> 32) * 3_865_470_566) >> 32;
+    let surplus = 64 - b.leading_zeros() - 29;
+    ((b >> surplus) as i64, 63 - 2 * zeros - surplus)
+}
+
+/// One step from `v` with `f` fraction bits to `next` with `g`.
+#[inline(always)]
+fn newton_step(m: usize, ridge: i64, a: &[i16], v: &[i32], f: u32, g: u32, next: &mut [i32], product: &mut [i32]) {
+    const T_LIMIT: i64 = (1 << 25) - 1;
+    const V_LIMIT: i64 = 1 << 30;
+    for (i, vi) in v.chunks_exact(m).enumerate() {
+        // At most 255 * 2^30 * 2^15 * 2^7 + 2^52 < 2^61.
+        for (t, (aj, &v)) in product.iter_mut().zip(a.chunks_exact(m).zip(vi)) {
+            let sum = (dot_i64(vi, aj) << 7) + ridge * i64::from(v);
+            *t = round_shift(sum, f - 2).clamp(-T_LIMIT, T_LIMIT) as i32;
+        }
+        // At most 2^55 + 255 (2^25 - 1) 2^30 < 2^63 - 2^24.
+        for (j, vj) in v.chunks_exact(m).enumerate().take(i + 1) {
+            let sum = (i64::from(vi[j]) << 25) - dot_i64(product, vj);
+            let value = round_shift(sum, 24 + f - g).clamp(-V_LIMIT, V_LIMIT) as i32;
+            next[i * m + j] = value;
+            next[j * m + i] = value;
+        }
+    }
+}
+
+shape! {
+    /// Integer [`InverseLdlt`] of one image: `a i16[heads, m, m]` in Q15 (symmetric, positive
+    /// semi-definite) -> `inv i32[heads, m, m]` in Q22, at most `1 / ridge <= 256`, with scratch.
+    ///
+    /// Sums are of 64 bits and exact; each value below is rounded once and saturated to 32 bits.
+    /// For each head, for `i` from 0 to `m - 1`:
+    ///
+    /// 1. for `j` from 0 to `i - 1`: `U_j = round_shift(2^41 a_ij - sum_{k<j} U_k L_jk, 26)` (Q30),
+    ///    `L_ij = round_shift(U_j r_j, 26)` (Q26);
+    /// 2. `D = max(round_shift(2^41 a_ii + 2^34 ridge - sum_{k<i} U_k L_ik, 26), 2^8 ridge)` (Q30), `z` its
+    ///    leading zeros as a `u32`, `r_i = round_shift(reciprocal(D << z), 11 - z)` (`1/D` in Q22);
+    /// 3. `L_ii = W_ii = 2^26`, and for `j` from 0 to `i - 1`:
+    ///    `W_ij = round_shift(-sum_{k=j}^{i-1} L_ik W_kj, 26)` (Q26; `W = L^-1`).
+    ///
+    /// Then for `j <= i`, with `Z_k = round_shift(W_ki r_k, 26)` (Q22):
+    /// `inv_ij = inv_ji = round_shift(sum_{k>=i} Z_k W_kj, 26)`.
+    pub struct InverseLdltQ22 {
+        /// Heads.
+        pub heads: usize,
+        /// Landmarks, at most [`MAX_LANDMARKS`].
+        pub m: usize,
+        /// Added to the diagonal, in Q22: 1/256 (2^14) to 1.
+        pub ridge: i32,
+    }
+}
+
+impl InverseLdltQ22 {
+    /// Input `a`; outputs `inv`, scratch.
+    pub const fn signature(&self) -> Signature {
+        let Self { heads, m, ridge } = *self;
+        if m > MAX_LANDMARKS {
+            return Signature::invalid(TOO_MANY_LANDMARKS);
+        }
+        if ridge < 1 << 14 || ridge > 1 << 22 {
+            return Signature::invalid("the Q22 ridge of the direct inverse is not in 1/256 to 1");
+        }
+        Signature::new(&[i16s(&[heads, m, m])], &[i32s(&[heads, m, m]), i32s(&[m, m]).plus(&[2, m])])
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        super::size(&[self.heads, self.m, self.m, self.m]) / 2
+    }
+}
+
+/// The direct inverse in integers, exactly as [`InverseLdltQ22`] says.
+///
+/// For a positive semi-definite `a` no sum overflows: by Cauchy-Schwarz the sums of step 1 and 2 are
+/// at most `1 + ridge` in magnitude, `|L|` and `|W|` at most `ridge^-1/2 <= 16` and the last sum at
+/// most `1 / ridge`, which leaves bits to spare in every format. Any other `a` gives a meaningless
+/// but defined result.
+pub fn ldlt_q22(s: &InverseLdltQ22, a: &[i16], inv: &mut [i32], scratch: &mut [i32]) {
+    let InverseLdltQ22 { m, ridge, .. } = *s;
+    let (factor, rest) = scratch.split_at_mut(m * m);
+    let (row, reciprocals) = rest.split_at_mut(m);
+    vectorised(
+        #[inline(always)]
+        || {
+            for (a, inv) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)) {
+                factorise_q22(m, ridge, a, factor, row, reciprocals);
+                for i in 0..m {
+                    for (z, (w, r)) in row.iter_mut().zip(factor[i * m..][..m].iter().zip(&*reciprocals)).skip(i) {
+                        *z = rounded(i64::from(*w) * i64::from(*r));
+                    }
+                    for j in 0..=i {
+                        let value = rounded(dot_i64(&row[i..], &factor[j * m..][i..m]));
+                        inv[i * m + j] = value;
+                        inv[j * m + i] = value;
+                    }
+                }
+            }
+        },
+    );
+}
+
+/// `x / 2^26`, rounded and saturated.
+#[inline(always)]
+fn rounded(x: i64) -> i32 {
+    saturate_i32(x.wrapping_add(1 << 25) >> 26)
+}
+
+/// [`factorise`] in integers: `L` below the diagonal, the transpose of `W` on and above it.
+#[inline(always)]
+fn factorise_q22(m: usize, ridge: i32, a: &[i16], factor: &mut [i32], row: &mut [i32], reciprocals: &mut [i32]) {
+    for i in 0..m {
+        let a = &a[i * m..][..=i];
+        let (above, li) = factor.split_at_mut(i * m);
+        for j in 0..i {
+            row[j] = rounded((i64::from(a[j]) << 41).wrapping_sub(dot_i64(&row[..j], &above[j * m..][..j])));
+            li[j] = rounded(i64::from(row[j]) * i64::from(reciprocals[j]));
+        }
+        let diagonal = (i64::from(a[i]) << 41) + (i64::from(ridge) << 34);
+        let pivot = rounded(diagonal.wrapping_sub(dot_i64(&row[..i], &li[..i]))).max(ridge << 8);
+        let zeros = pivot.leading_zeros();
+        reciprocals[i] = round_shift(i64::from(reciprocal((pivot as u32) << zeros)), 11 - zeros) as i32;
+        li[i] = 1 << 26;
+        for j in 0..i {
+            above[j * m + i] = rounded(dot_i64(&li[j..i], &above[j * m..][j..i]).wrapping_neg());
+        }
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
-    use crate::ops::testing::{Reals, assert_close, check_gradients, reals};
+    use crate::ops::testing::{Reals, assert_close, check_gradients, ints, reals};
 
     /// `count` Gram matrices of points in `dim` dimensions; small `scale` makes them nearly singular.
     fn grams(count: usize, m: usize, dim: usize, scale: f64) -> Vec<f64> {
@@ -204,7 +431,7 @@ mod tests {
         (0..m * m).map(|at| (0..m).map(|k| a[at / m * m + k] * b[k * m + at % m]).sum()).collect()
     }
 
-    fn newton_reference(s: &InverseNewton, a: &[f64]) -> Vec<f64> {
+    pub(in crate::ops) fn newton_reference(s: &InverseNewton, a: &[f64]) -> Vec<f64> {
         let m = s.m;
         let mut out = Vec::new();
         for a in a.chunks(m * m) {
@@ -225,7 +452,7 @@ mod tests {
     }
 
     /// Gauss-Jordan elimination with pivoting.
-    fn inverse_reference(m: usize, ridge: f32, a: &[f64]) -> Vec<f64> {
+    pub(in crate::ops) fn inverse_reference(m: usize, ridge: f32, a: &[f64]) -> Vec<f64> {
         let mut out = Vec::new();
         for a in a.chunks(m * m) {
             let mut rows: Vec<Vec<f64>> = (0..m)
@@ -331,5 +558,103 @@ mod tests {
                 check_gradients(&inputs, a.len(), |t| inverse_reference(m, 0.01, &t[0]), |dv| gradient(&v, dv));
             }
         }
+    }
+
+    /// Q15 with 1 as 32767.
+    fn q15(a: &[f64]) -> Vec<i16> {
+        a.iter().map(|a| (a * 32768.0).round().min(32767.0) as i16).collect()
+    }
+
+    fn real(a: &[i16]) -> Vec<f64> {
+        a.iter().map(|&a| f64::from(a) / 32768.0).collect()
+    }
+
+    const RIDGE_Q22: i32 = 41943; // 0.01
+
+    /// Largest difference, beyond the half unit of its format and relative to the largest value, of
+    /// an inverse in Q22.
+    fn error(got: &[i32], want: &[f64]) -> f64 {
+        let scale = want.iter().fold(0f64, |a, b| a.max(b.abs()));
+        got.iter()
+            .zip(want)
+            .map(|(&g, w)| ((f64::from(g) - w * 4_194_304.0).abs() - 0.5) / (scale * 4_194_304.0))
+            .fold(0.0, f64::max)
+    }
+
+    fn newton_int(s: &InverseNewtonQ22, a: &[i16]) -> Vec<i32> {
+        assert_eq!(s.signature().reason(), None);
+        let mut inv = vec![9; a.len()];
+        newton_q22(s, a, &mut inv, &mut vec![9; s.m * (s.m + 1)]);
+        inv
+    }
+
+    fn ldlt_int(s: &InverseLdltQ22, a: &[i16]) -> Vec<i32> {
+        assert_eq!(s.signature().reason(), None);
+        let mut inv = vec![9; a.len()];
+        ldlt_q22(s, a, &mut inv, &mut vec![9; s.m * (s.m + 2)]);
+        inv
+    }
+
+    // Well, middling and badly conditioned, as the golden vectors are.
+    const CONDITIONS: [(usize, f64); 3] = [(32, 0.6), (8, 0.6), (4, 0.25)];
+
+    #[test]
+    fn integer_inverses_follow_f64() {
+        let ridge = f64::from(RIDGE_Q22) / 4_194_304.0;
+        for m in [1, 4, 16, 49] {
+            for (dim, scale) in CONDITIONS {
+                let a = q15(&grams(2, m, dim, scale));
+                let newton = InverseNewtonQ22 { heads: 2, m, iterations: 20, ridge: RIDGE_Q22 };
+                let reference = InverseNewton { count: 2, m, iterations: 20, ridge: ridge as f32 };
+                let e = error(&newton_int(&newton, &a), &newton_reference(&reference, &real(&a)));
+                let direct = ldlt_int(&InverseLdltQ22 { heads: 2, m, ridge: RIDGE_Q22 }, &a);
+                let e2 = error(&direct, &inverse_reference(m, ridge as f32, &real(&a)));
+                // Half a unit of Q22, and f32-like growth where the condition number is 1e3 and more.
+                let bound = if scale < 0.5 { 1e-5 } else { 3e-7 };
+                assert!(e < bound && e2 < bound, "m {m} dim {dim}: Newton {e:.1e}, direct {e2:.1e} off");
+            }
+        }
+    }
+
+    #[test]
+    fn integer_newton_follows_f64_at_every_number_of_steps() {
+        for iterations in [0, 1, 2, 5, 10, 30, 60] {
+            for (m, dim, scale) in [(16, 8, 0.6), (49, 4, 0.25), (9, 1, 0.001)] {
+                let a = q15(&grams(1, m, dim, scale));
+                let s = InverseNewtonQ22 { heads: 1, m, iterations, ridge: 1 << 16 };
+                let reference = InverseNewton { count: 1, m, iterations, ridge: 1.0 / 64.0 };
+                let e = error(&newton_int(&s, &a), &newton_reference(&reference, &real(&a)));
+                assert!(e < 2e-5, "m {m} after {iterations} steps: {e:.1e} off");
+            }
+        }
+    }
+
+    #[test]
+    fn integer_inverses_of_equal_landmarks() {
+        // The largest inverse there is: 1 / ridge - 1 / (ridge (m + ridge)) = 240 on the diagonal.
+        let (m, ridge) = (16, 1 << 14);
+        let a = vec![32767; m * m];
+        let want = inverse_reference(m, 1.0 / 256.0, &real(&a));
+        // The condition number, 4096, times the rounding of L in Q26.
+        let bound = 4096.0 * 2f64.powi(-27);
+        assert!(error(&ldlt_int(&InverseLdltQ22 { heads: 1, m, ridge }, &a), &want) < bound);
+        let newton = InverseNewtonQ22 { heads: 1, m, iterations: 40, ridge };
+        assert!(error(&newton_int(&newton, &a), &want) < bound);
+    }
+
+    #[test]
+    fn integer_inverses_survive_what_is_no_gram_matrix() {
+        for m in [1, 7, 255] {
+            for ridge in [1 << 14, 1 << 22] {
+                let matrices = [vec![i16::MIN; m * m], vec![0; m * m], vec![i16::MAX; m * m], ints("a", m * m)];
+                for a in matrices {
+                    ldlt_int(&InverseLdltQ22 { heads: 1, m, ridge }, &a);
+                    newton_int(&InverseNewtonQ22 { heads: 1, m, iterations: 3, ridge }, &a);
+                }
+            }
+        }
+        assert!(InverseLdltQ22 { heads: 1, m: 256, ridge: 1 << 16 }.signature().reason().is_some());
+        assert!(InverseLdltQ22 { heads: 1, m: 4, ridge: (1 << 14) - 1 }.signature().reason().is_some());
+        assert!(InverseNewtonQ22 { heads: 1, m: 4, iterations: 20, ridge: -1 }.signature().reason().is_some());
     }
 }

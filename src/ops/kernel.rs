@@ -4,8 +4,10 @@
 //! `K1` is never stored: its rows are made a block at a time, in each pass again, so the extra
 //! memory does not depend on `n`.
 
-use super::{Operand, Signature, f32s, size};
+use super::gram::kernel_fault;
+use super::{Operand, Signature, f32s, i8s, i16s, i32s, size};
 use crate::arch::{Matrix, matmul, vectorised};
+use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, exp2_neg_scaled, round_shift, round_shift_i32};
 use crate::math::float::{dot, exp};
 
 /// Rows of `K1` held at a time.
@@ -304,10 +306,22 @@ impl Head {
         Matrix::strided(&x[self.h * self.d..], x.len() / self.width, self.d, self.width)
     }
 
+    /// The head's channels of one row.
+    #[inline(always)]
+    pub(super) fn channels<T>(self, row: &[T]) -> &[T] {
+        &row[self.h * self.d..][..self.d]
+    }
+
+    /// The head's channels of one row, to write.
+    #[inline(always)]
+    pub(super) fn channels_mut<T>(self, row: &mut [T]) -> &mut [T] {
+        &mut row[self.h * self.d..][..self.d]
+    }
+
     /// Writes contiguous rows of `d` into the head's channels of every row of `x`.
     pub(super) fn store(self, rows: &[f32], x: &mut [f32]) {
         for (x, row) in x.chunks_exact_mut(self.width).zip(rows.chunks_exact(self.d)) {
-            x[self.h * self.d..][..self.d].copy_from_slice(row);
+            self.channels_mut(x).copy_from_slice(row);
         }
     }
 }
@@ -369,8 +383,7 @@ impl<'a> GradScratch<'a> {
         let tokens = q.chunks_exact(width).zip(dq.chunks_exact_mut(width));
         for ((q, dq), (dq_row, t)) in tokens.zip(dq_rows.chunks_exact(d).zip(t.chunks_exact(m))) {
             let sum: f32 = t.iter().sum();
-            let (q, dq) = (&q[head.h * d..][..d], &mut dq[head.h * d..][..d]);
-            for ((dq, q), tl) in dq.iter_mut().zip(q).zip(dq_row) {
+            for ((dq, q), tl) in head.channels_mut(dq).iter_mut().zip(head.channels(q)).zip(dq_row) {
                 *dq = tl - sum * q;
             }
         }
@@ -379,20 +392,281 @@ impl<'a> GradScratch<'a> {
 
     /// Writes the gradient of the head's landmarks.
     fn finish(&self, head: Head, l: &[f32], dl: &mut [f32]) {
-        let Head { h, d, width } = head;
+        let Head { d, width, .. } = head;
         let landmarks = l.chunks_exact(width).zip(dl.chunks_exact_mut(width));
         for (((l, dl), tq), sum) in landmarks.zip(self.dl.chunks_exact(d)).zip(&*self.t_columns) {
-            for ((dl, l), tq) in dl[h * d..][..d].iter_mut().zip(&l[h * d..][..d]).zip(tq) {
+            for ((dl, l), tq) in head.channels_mut(dl).iter_mut().zip(head.channels(l)).zip(tq) {
                 *dl = tq - sum * l;
             }
         }
     }
 }
 
+/// Tokens whose sums `sum k v` fit 32 bits: `512 * 32767 * 128 = 2^31 - 2^16`.
+const SUM_BLOCK: usize = 512;
+
+/// What the rows of the integer `K1` are made of.
+struct IntegerRows<'a> {
+    head: Head,
+    l: &'a [i8],
+    /// Squared norms of the head's landmarks.
+    l_norms: &'a mut [i32],
+    multiplier: i32,
+    shift: u32,
+}
+
+impl<'a> IntegerRows<'a> {
+    fn new(head: Head, l: &'a [i8], l_norms: &'a mut [i32], multiplier: i32, shift: i32) -> Self {
+        for (norm, l) in l_norms.iter_mut().zip(l.chunks_exact(head.width)) {
+            let l = head.channels(l);
+            *norm = dot_i8(l, l);
+        }
+        Self { head, l, l_norms, multiplier, shift: shift as u32 }
+    }
+
+    /// Calls `each` with every kernel value of one token's row, in the order of the landmarks.
+    #[inline(always)]
+    fn each(&self, token: &[i8], mut each: impl FnMut(usize, i32)) {
+        let q = self.head.channels(token);
+        let q_norm = dot_i8(q, q);
+        for (j, (l, norm)) in self.l.chunks_exact(self.head.width).zip(&*self.l_norms).enumerate() {
+            let distance = q_norm + norm - 2 * dot_i8(q, self.head.channels(l));
+            each(j, exp2_neg_scaled(distance, self.multiplier, self.shift));
+        }
+    }
+}
+
+#[inline(always)]
+pub(super) fn dot_i8(a: &[i8], b: &[i8]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+}
+
+shape! {
+    /// Integer [`KernelAccumulate`] of one image: `q i8[n, heads*d]`, `l i8[m, heads*d]`,
+    /// `v i8[n, heads*d]` -> `w i32[heads, m, d]`, with scratch.
+    ///
+    /// With `k_ij = exp2_neg_scaled(sum_c (q_ic - l_jc)^2, multiplier, shift)` in Q15 (the factor is that
+    /// of [`GramI8`](super::gram::GramI8): `q` and `l` share one scale), each run of 512 tokens from the
+    /// first gives an exact sum `B_jc = sum_i k_ij v_ic`, and
+    /// `w_jc` is the sum over the runs of `round_shift(B_jc, w_shift)`. One unit of `w` is
+    /// `2^(w_shift - 15)` units of `v`. Neither sum can overflow, see [`Self::w_shift`].
+    pub struct AccumulateI8 {
+        /// Tokens, at most 2^25.
+        pub n: usize,
+        /// Landmarks.
+        pub m: usize,
+        /// Heads.
+        pub heads: usize,
+        /// Width of a head, at most [`MAX_WIDTH`](super::gram::MAX_WIDTH).
+        pub d: usize,
+        /// Mantissa of the exponent's factor.
+        pub multiplier: i32,
+        /// Right shift of the exponent's factor.
+        pub shift: i32,
+        /// [`Self::w_shift`] of `n`.
+        pub w_shift: i32,
+    }
+}
+
+impl AccumulateI8 {
+    /// The shift of the sums of `n` tokens: the smallest `s` with `2^s` runs of 512 or more.
+    ///
+    /// A run sums to at most `2^31 - 2^16`, so `2^s` runs, each shifted by `s` and rounded, sum to at
+    /// most `2^31 - 2^16 + 2^(s-1)`, which fits for `s` up to 16.
+    pub const fn w_shift(n: usize) -> i32 {
+        let runs = n.div_ceil(SUM_BLOCK);
+        if runs < 2 { 0 } else { (usize::BITS - (runs - 1).leading_zeros()) as i32 }
+    }
+
+    /// Inputs `q, l, v`; outputs `w`, scratch.
+    pub const fn signature(&self) -> Signature {
+        let Self { n, m, heads, d, multiplier, shift, w_shift } = *self;
+        if let Some(fault) = kernel_fault(d, multiplier, shift) {
+            return Signature::invalid(fault);
+        }
+        if n > 1 << 25 {
+            return Signature::invalid("an integer kernel takes at most 2^25 tokens");
+        }
+        if w_shift != Self::w_shift(n) {
+            return Signature::invalid("the shift of W is not the one its number of tokens needs");
+        }
+        let norms = i32s(&[m]);
+        let scratch = if n > SUM_BLOCK { norms.plus(&[m, d]) } else { norms };
+        let tokens = i8s(&[n, heads, d]);
+        Signature::new(&[tokens, i8s(&[m, heads, d]), tokens], &[i32s(&[heads, m, d]), scratch])
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        size(&[2, self.heads, self.n, self.m, self.d])
+    }
+}
+
+/// The first pass in integers, exactly as [`AccumulateI8`] says.
+pub fn accumulate_i8(s: &AccumulateI8, q: &[i8], l: &[i8], v: &[i8], w: &mut [i32], scratch: &mut [i32]) {
+    let AccumulateI8 { m, heads, d, multiplier, shift, w_shift, .. } = *s;
+    let width = heads * d;
+    let (l_norms, run) = scratch.split_at_mut(m);
+    for (h, w) in w.chunks_exact_mut(m * d).enumerate() {
+        let rows = IntegerRows::new(Head { h, d, width }, l, l_norms, multiplier, shift);
+        w.fill(0);
+        if run.is_empty() {
+            accumulate_run(&rows, q, v, w);
+            continue;
+        }
+        for (q, v) in q.chunks(SUM_BLOCK * width).zip(v.chunks(SUM_BLOCK * width)) {
+            run.fill(0);
+            accumulate_run(&rows, q, v, run);
+            for (w, sum) in w.iter_mut().zip(&*run) {
+                *w += round_shift_i32(*sum, w_shift as u32);
+            }
+        }
+    }
+}
+
+/// `sums += K1^T v` over at most 512 tokens.
+fn accumulate_run(rows: &IntegerRows<'_>, q: &[i8], v: &[i8], sums: &mut [i32]) {
+    let Head { d, width, .. } = rows.head;
+    vectorised(
+        #[inline(always)]
+        || {
+            for (q, v) in q.chunks_exact(width).zip(v.chunks_exact(width)) {
+                let v = rows.head.channels(v);
+                rows.each(q, |j, k| {
+                    for (sum, &v) in sums[j * d..][..d].iter_mut().zip(v) {
+                        *sum += k * i32::from(v);
+                    }
+                });
+            }
+        },
+    );
+}
+
+shape! {
+    /// Integer [`KernelApply`] of one image: `q i8[n, heads*d]`, `l i8[m, heads*d]`,
+    /// `u i16[heads, m, d]`, `e i32[heads, d]` -> `y i8[n, heads*d]`, with scratch.
+    ///
+    /// `u` and `e` are those of [`ProductQ22`](super::product::ProductQ22), whose bound on the columns of
+    /// `u` keeps `S = sum_j k_ij u_jc` inside 32 bits; `k_ij` is that of [`AccumulateI8`]. With
+    /// `t = out_shift + 37 - e_c` (the 37 are `k`'s 15 and the inverse's 22 fraction bits):
+    /// `y_ic = clamp(zero + round_shift(S out_multiplier, max(t, 0)), lo, hi)`, and `clamp(zero, lo, hi)` where
+    /// `t > 62`; exact in 64 bits.
+    ///
+    /// `out_multiplier / 2^out_shift` turns units of `w` into units of `y`:
+    /// `2^(w_shift - 15) * scale_v / scale_y`.
+    pub struct ApplyI8 {
+        /// Tokens.
+        pub n: usize,
+        /// Landmarks.
+        pub m: usize,
+        /// Heads.
+        pub heads: usize,
+        /// Width of a head, at most [`MAX_WIDTH`](super::gram::MAX_WIDTH).
+        pub d: usize,
+        /// Mantissa of the exponent's factor.
+        pub multiplier: i32,
+        /// Right shift of the exponent's factor.
+        pub shift: i32,
+        /// Mantissa of the output's factor.
+        pub out_multiplier: i32,
+        /// Right shift of the output's factor.
+        pub out_shift: i32,
+        /// Zero point of the output.
+        pub zero: i32,
+        /// Smallest output.
+        pub lo: i32,
+        /// Largest output.
+        pub hi: i32,
+    }
+}
+
+impl ApplyI8 {
+    /// Inputs `q, l, u, e`; outputs `y`, scratch.
+    pub const fn signature(&self) -> Signature {
+        let Self { n, m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi } = *self;
+        if let Some(fault) = kernel_fault(d, multiplier, shift) {
+            return Signature::invalid(fault);
+        }
+        if let Some(fault) = output_fault(out_multiplier, out_shift, zero, lo, hi) {
+            return Signature::invalid(fault);
+        }
+        let tokens = i8s(&[n, heads, d]);
+        let ins = [tokens, i8s(&[m, heads, d]), i16s(&[heads, m, d]), i32s(&[heads, d])];
+        Signature::new(&ins, &[tokens, i32s(&[m]).plus(&[d])])
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        size(&[2, self.heads, self.n, self.m, self.d])
+    }
+}
+
+/// What is wrong with the requantisation to int8 of an attention op, if anything is.
+pub(super) const fn output_fault(multiplier: i32, shift: i32, zero: i32, lo: i32, hi: i32) -> Option<&'static str> {
+    if multiplier < 0 || shift < MIN_SHIFT as i32 || shift > MAX_SHIFT as i32 {
+        Some("the output factor of an attention op is negative or its shift is outside 16 to 62")
+    } else if lo < -128 || hi > 127 || lo > hi || zero < -128 || zero > 127 {
+        Some("the output range or zero point of an attention op leaves int8")
+    } else {
+        None
+    }
+}
+
+/// The second pass in integers, exactly as [`ApplyI8`] says.
+pub fn apply_i8(s: &ApplyI8, q: &[i8], l: &[i8], u: &[i16], e: &[i32], y: &mut [i8], scratch: &mut [i32]) {
+    let ApplyI8 { m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi, .. } = *s;
+    let width = heads * d;
+    let output = Output { multiplier: out_multiplier, zero, lo, hi };
+    let (l_norms, sums) = scratch.split_at_mut(m);
+    for (h, (u, e)) in u.chunks_exact(m * d).zip(e.chunks_exact(d)).enumerate() {
+        let head = Head { h, d, width };
+        let rows = IntegerRows::new(head, l, l_norms, multiplier, shift);
+        vectorised(
+            #[inline(always)]
+            || {
+                for (q, y) in q.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+                    sums.fill(0);
+                    rows.each(q, |j, k| {
+                        for (sum, &u) in sums.iter_mut().zip(&u[j * d..][..d]) {
+                            *sum = sum.wrapping_add(k * i32::from(u));
+                        }
+                    });
+                    for ((y, &sum), &e) in head.channels_mut(y).iter_mut().zip(&*sums).zip(e) {
+                        *y = output.requantise(sum, (out_shift + 37).saturating_sub(e));
+                    }
+                }
+            },
+        );
+    }
+}
+
+/// The end of an attention op: its output's factor, zero point and range.
+pub(super) struct Output {
+    pub(super) multiplier: i32,
+    pub(super) zero: i32,
+    pub(super) lo: i32,
+    pub(super) hi: i32,
+}
+
+impl Output {
+    /// `clamp(zero + round_shift(sum multiplier, shift), lo, hi)`; a shift above 62 gives `zero`,
+    /// one below 0 counts as 0, where all but 0 is out of range anyway.
+    #[inline(always)]
+    pub(super) fn requantise(&self, sum: i32, shift: i32) -> i8 {
+        // |sum multiplier| < 2^62.
+        let product = i64::from(sum) * i64::from(self.multiplier);
+        let scaled = if shift > MAX_SHIFT as i32 { 0 } else { round_shift(product, shift.max(0) as u32) };
+        (scaled + i64::from(self.zero)).clamp(i64::from(self.lo), i64::from(self.hi)) as i8
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{Reals, assert_close, check_gradients, reals};
+    use crate::math::fixed::{Multiplier, exp2_neg};
+    use crate::math::random::Stream;
+    use crate::ops::testing::{Reals, assert_close, check_gradients, ints, reals};
+    use crate::ops::{gram, inverse, product};
 
     const SHAPES: [[usize; 5]; 5] =
         [[1, 1, 1, 1, 1], [2, 5, 3, 2, 3], [1, 64, 2, 1, 4], [1, 70, 4, 2, 5], [2, 129, 3, 1, 9]];
@@ -505,5 +779,231 @@ mod tests {
         let mut y = vec![0.0; d];
         apply(&s, &q, &q, &[1.0; 8], &mut y, &mut scratch_of(s.signature()));
         assert!(y.iter().all(|&y| (0.99..=1.0).contains(&y)), "{y:?}");
+    }
+
+    /// `2^16 log2(e) scale^2 / 2`.
+    fn exponent(scale: f64) -> (i32, i32) {
+        let factor = Multiplier::from_f64(65536.0 * core::f64::consts::LOG2_E * scale * scale / 2.0).unwrap();
+        (factor.value, factor.shift as i32)
+    }
+
+    fn accumulate_int(s: &AccumulateI8, q: &[i8], l: &[i8], v: &[i8]) -> Vec<i32> {
+        assert_eq!(s.signature().reason(), None);
+        let mut w = vec![9; s.heads * s.m * s.d];
+        accumulate_i8(s, q, l, v, &mut w, &mut vec![9; s.signature().output(1).len as usize]);
+        w
+    }
+
+    fn apply_int(s: &ApplyI8, q: &[i8], l: &[i8], u: &[i16], e: &[i32]) -> Vec<i8> {
+        assert_eq!(s.signature().reason(), None);
+        let mut y = vec![9; s.n * s.heads * s.d];
+        apply_i8(s, q, l, u, e, &mut y, &mut vec![9; s.signature().output(1).len as usize]);
+        y
+    }
+
+    /// The documented value of one kernel entry.
+    fn k_q15(q: &[i8], l: &[i8], multiplier: i32, shift: i32) -> i64 {
+        let distance: i64 = q.iter().zip(l).map(|(&q, &l)| (i64::from(q) - i64::from(l)).pow(2)).sum();
+        let t = (i128::from(distance) * i128::from(multiplier) + (1 << (shift - 1))) >> shift;
+        i64::from(exp2_neg(t.min(1 << 20) as u32))
+    }
+
+    #[test]
+    fn integer_passes_are_what_their_docs_say() {
+        for (n, m, heads, d) in [(1, 1, 1, 1), (7, 3, 2, 5), (512, 2, 1, 3), (513, 2, 1, 3), (1600, 3, 2, 4)] {
+            let (multiplier, shift) = exponent(0.02);
+            let (tokens, landmarks) = (n * heads * d, m * heads * d);
+            let (q, l, v) = (ints::<i8>("q", tokens), ints::<i8>("l", landmarks), ints::<i8>("v", tokens));
+            let w_shift = AccumulateI8::w_shift(n);
+            let w = accumulate_int(&AccumulateI8 { n, m, heads, d, multiplier, shift, w_shift }, &q, &l, &v);
+            let u: Vec<i16> = ints::<i16>("u", landmarks).iter().map(|u| u / m as i16).collect();
+            let e: Vec<i32> = (0..heads * d).map(|c| 14 + c as i32 % 5).collect();
+            let (out_multiplier, out_shift, zero, lo, hi) = (1_400_000_000, 40, -3, -100, 90);
+            let s = ApplyI8 { n, m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi };
+            let y = apply_int(&s, &q, &l, &u, &e);
+            for (h, c) in (0..heads).flat_map(|h| (0..d).map(move |c| (h, c))) {
+                let k = |i: usize, j: usize| {
+                    k_q15(&q[(i * heads + h) * d..][..d], &l[(j * heads + h) * d..][..d], multiplier, shift)
+                };
+                let channel = |i: usize| (i * heads + h) * d + c;
+                for j in 0..m {
+                    let run = |from: usize| -> i64 {
+                        let sum: i64 = (from..n.min(from + 512)).map(|i| k(i, j) * i64::from(v[channel(i)])).sum();
+                        if w_shift == 0 { sum } else { (sum + (1 << (w_shift - 1))) >> w_shift }
+                    };
+                    let want: i64 = (0..n).step_by(512).map(run).sum();
+                    assert_eq!(i64::from(w[(h * m + j) * d + c]), want);
+                }
+                for i in 0..n {
+                    let sum: i64 = (0..m).map(|j| k(i, j) * i64::from(u[(h * m + j) * d + c])).sum();
+                    let t = out_shift + 37 - e[h * d + c];
+                    let scaled = (i128::from(sum) * i128::from(out_multiplier) + (1 << (t - 1))) >> t;
+                    assert_eq!(i128::from(y[channel(i)]), (scaled + zero as i128).clamp(lo as i128, hi as i128));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn no_number_of_tokens_overflows() {
+        assert_eq!([1, 512, 513, 1024, 1025, 1 << 25].map(AccumulateI8::w_shift), [0, 0, 1, 1, 2, 16]);
+        let (m, heads, d) = (2, 1, 3);
+        for n in [196, 512, 5000] {
+            for value in [-128i8, 127] {
+                let (q, l) = (vec![value; n * d], vec![value; m * d]);
+                let w_shift = AccumulateI8::w_shift(n);
+                let s = AccumulateI8 { n, m, heads, d, multiplier: i32::MAX, shift: 16, w_shift };
+                let w = accumulate_int(&s, &q, &l, &q);
+                let exact = 32767.0 * f64::from(value) * n as f64 / 2f64.powi(w_shift);
+                assert!(w.iter().all(|&w| (f64::from(w) - exact).abs() < n as f64), "{w:?}, right is {exact}");
+            }
+        }
+        // The most a column of U may hold, kernels of 1, and factors and exponents at their ends.
+        let (n, multiplier, shift) = (3, i32::MAX, 16);
+        let (q, l, u) = (vec![5; n * d], vec![5; m * d], vec![-32767; m * d]);
+        for (out_multiplier, out_shift, e, want) in [
+            (i32::MAX, 16, 62, -128),
+            (i32::MAX, 16, i32::MAX, -128),
+            (i32::MAX, 62, 0, 7),
+            (i32::MAX, 62, i32::MIN, 7),
+            (0, 16, 62, 7),
+        ] {
+            let (zero, lo, hi) = (7, -128, 127);
+            let s = ApplyI8 { n, m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi };
+            assert_eq!(apply_int(&s, &q, &l, &u, &[e; 3]), vec![want; n * d]);
+        }
+    }
+
+    #[test]
+    fn impossible_integer_shapes_are_refused() {
+        let s = AccumulateI8 { n: 600, m: 4, heads: 1, d: 8, multiplier: 1 << 30, shift: 40, w_shift: 1 };
+        assert_eq!(s.signature().reason(), None);
+        for bad in [
+            AccumulateI8 { w_shift: 0, ..s },
+            AccumulateI8 { n: 1 << 26, w_shift: 17, ..s },
+            AccumulateI8 { d: 40_000, ..s },
+            AccumulateI8 { multiplier: -5, ..s },
+            AccumulateI8 { shift: 63, ..s },
+        ] {
+            assert!(bad.signature().reason().is_some(), "{bad:?}");
+        }
+    }
+
+    /// `side * side` tokens of smooth random fields, in int8.
+    fn smooth(name: u64, side: usize, channels: usize, amplitude: f64) -> Vec<i8> {
+        const WAVES: usize = 6;
+        let s = Stream::new(name);
+        let mut x = vec![0.0; side * side * channels];
+        for c in 0..channels {
+            for wave in 0..WAVES {
+                let r = |k: usize| f64::from(s.uniform(((c * WAVES + wave) * 3 + k) as u64));
+                let (fx, fy, phase) = (2.0 * r(0) - 1.0, 2.0 * r(1) - 1.0, r(2));
+                for at in 0..side * side {
+                    let (i, j) = ((at / side) as f64 / side as f64, (at % side) as f64 / side as f64);
+                    x[at * channels + c] += (core::f64::consts::TAU * (1.5 * (fx * i + fy * j) + phase)).cos();
+                }
+            }
+        }
+        let norm = amplitude / (WAVES as f64 / 2.0).sqrt();
+        x.iter().map(|x| (x * norm).round().clamp(-127.0, 127.0) as i8).collect()
+    }
+
+    /// The mean of each cell of `grid * grid` cells.
+    fn pooled(x: &[i8], side: usize, channels: usize, grid: usize) -> Vec<i8> {
+        let cell = |at: usize| at * grid / side;
+        let mut sums = vec![(0.0, 0.0); grid * grid * channels];
+        for (at, x) in x.iter().enumerate() {
+            let (token, c) = (at / channels, at % channels);
+            let sum = &mut sums[(cell(token / side) * grid + cell(token % side)) * channels + c];
+            *sum = (sum.0 + f64::from(*x), sum.1 + 1.0);
+        }
+        sums.iter().map(|(sum, count)| (sum / count).round() as i8).collect()
+    }
+
+    /// Runs two heads of SOFT on `14 * 14` tokens of standard deviation `sigma` in integers and,
+    /// on the dequantised inputs, in f64. Returns the largest and the root mean square error, and the
+    /// root mean square of the output, in steps of int8.
+    fn whole_head(sigma: f64, grid: usize, newton: bool, rough: bool) -> [f64; 3] {
+        let (side, heads, d) = (14, 2, 32);
+        let (n, m, width) = (side * side, grid * grid, heads * d);
+        let (scale, scale_v, ridge) = (sigma / 40.0, 0.02, 41943);
+        let (multiplier, shift) = exponent(scale);
+        let q = smooth(1, side, width, 40.0);
+        let v = if rough { ints("v", n * width) } else { smooth(2, side, width, 40.0) };
+        let l = pooled(&q, side, width, grid);
+
+        let (mut a, mut inv) = (vec![0; heads * m * m], vec![0; heads * m * m]);
+        gram::forward_i8(&gram::GramI8 { m, heads, d, multiplier, shift }, &l, &mut a);
+        let mut scratch = vec![0; m * (m + 2)];
+        if newton {
+            let s = inverse::InverseNewtonQ22 { heads, m, iterations: 20, ridge };
+            inverse::newton_q22(&s, &a, &mut inv, &mut scratch[..m * (m + 1)]);
+        } else {
+            inverse::ldlt_q22(&inverse::InverseLdltQ22 { heads, m, ridge }, &a, &mut inv, &mut scratch);
+        }
+        let w_shift = AccumulateI8::w_shift(n);
+        let w = accumulate_int(&AccumulateI8 { n, m, heads, d, multiplier, shift, w_shift }, &q, &l, &v);
+        let (mut u, mut e) = (vec![0; heads * m * d], vec![0; heads * d]);
+        let s = product::ProductQ22 { heads, m, d };
+        product::forward_q22(&s, &inv, &w, &mut u, &mut e, &mut scratch[..3 * m]);
+
+        let real = |x: &[i8], scale: f64| -> Vec<f64> { x.iter().map(|&x| f64::from(x) * scale).collect() };
+        let (q_real, l_real) = (real(&q, scale), real(&l, scale));
+        let a_real = gram::tests::reference(&gram::Gram { batch: 1, m, heads, d }, &l_real);
+        let ridge = ridge as f32 / 4_194_304.0;
+        let inv_real = if newton {
+            let s = inverse::InverseNewton { count: heads, m, iterations: 20, ridge };
+            inverse::tests::newton_reference(&s, &a_real)
+        } else {
+            inverse::tests::inverse_reference(m, ridge, &a_real)
+        };
+        let s = KernelApply { batch: 1, n, m, heads, d };
+        let w_real = accumulate_reference(&s, &[q_real.clone(), l_real.clone(), real(&v, scale_v)]);
+        let u_real = product::tests::reference(&product::Product { count: heads, m, d }, &inv_real, &w_real);
+        let y_real = apply_reference(&s, &[q_real, l_real, u_real]);
+
+        let scale_y = y_real.iter().fold(0f64, |a, b| a.max(b.abs())) / 127.0;
+        let out = Multiplier::from_f64(2f64.powi(w_shift - 15) * scale_v / scale_y).unwrap();
+        let (out_multiplier, out_shift, zero, lo, hi) = (out.value, out.shift as i32, 0, -128, 127);
+        let s = ApplyI8 { n, m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi };
+        let y = apply_int(&s, &q, &l, &u, &e);
+        let errors: Vec<f64> = y.iter().zip(&y_real).map(|(&y, want)| f64::from(y) - want / scale_y).collect();
+        let rms = |x: &[f64]| (x.iter().map(|x| x * x).sum::<f64>() / x.len() as f64).sqrt();
+        [errors.iter().fold(0f64, |a, b| a.max(b.abs())), rms(&errors), rms(&y_real) / scale_y]
+    }
+
+    #[test]
+    fn a_whole_head_follows_f64() {
+        for sigma in [1.0, 0.42, 0.1, 0.02] {
+            for (grid, newton, rough) in [(7, false, false), (7, true, true), (4, true, false), (4, false, true)] {
+                let [worst, rms, output] = whole_head(sigma, grid, newton, rough);
+                // Nearly all of it is the rounding of the output itself: 0.5 and sqrt(1/12).
+                assert!(worst < 0.55 && rms < 0.3, "sigma {sigma} grid {grid}: {worst} steps, rms {rms}");
+                assert!(output > 10.0, "the output must use its range to show errors: rms {output}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_of_many_equal_tokens_gives_their_sum() {
+        // Every kernel value is 1, A^+ sums to m / (m + ridge), so y = n v m / (m + ridge).
+        let (n, m, d) = (5000, 16, 2);
+        for value in [-128i8, 127] {
+            let (q, l) = (vec![value; n * d], vec![value; m * d]);
+            let (multiplier, shift) = exponent(0.02);
+            let (mut a, mut inv) = (vec![0; m * m], vec![0; m * m]);
+            gram::forward_i8(&gram::GramI8 { m, heads: 1, d, multiplier, shift }, &l, &mut a);
+            let s = inverse::InverseLdltQ22 { heads: 1, m, ridge: 41943 };
+            inverse::ldlt_q22(&s, &a, &mut inv, &mut vec![0; m * (m + 2)]);
+            let w_shift = AccumulateI8::w_shift(n);
+            let w = accumulate_int(&AccumulateI8 { n, m, heads: 1, d, multiplier, shift, w_shift }, &q, &l, &q);
+            let (mut u, mut e) = (vec![0; m * d], vec![0; d]);
+            let s = product::ProductQ22 { heads: 1, m, d };
+            product::forward_q22(&s, &inv, &w, &mut u, &mut e, &mut vec![0; 3 * m]);
+            let out = Multiplier::from_f64(2f64.powi(w_shift - 15) / n as f64).unwrap();
+            let (out_multiplier, out_shift, zero, lo, hi) = (out.value, out.shift as i32, 0, -128, 127);
+            let s = ApplyI8 { n, m, heads: 1, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi };
+            assert_eq!(apply_int(&s, &q, &l, &u, &e), vec![value; n * d]);
+        }
     }
 }

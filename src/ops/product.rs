@@ -1,7 +1,9 @@
 //! `U = A W` per head: the small product between the two passes over the tokens.
 
-use super::{Signature, f32s};
+use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS};
+use super::{Signature, f32s, i16s, i32s};
 use crate::arch::{Matrix, matmul};
+use crate::math::fixed::round_shift;
 
 shape! {
     /// `a[count, m, m]`, `w[count, m, d]` -> `u[count, m, d]`.
@@ -74,12 +76,108 @@ pub fn backward(s: &ProductGrad, a: &[f32], w: &[f32], du: &[f32], da: &mut [f32
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ops::testing::{assert_close, check_gradients, reals};
+shape! {
+    /// Integer [`Product`] of one image: `inv i32[heads, m, m]` in Q22, `w i32[heads, m, d]` ->
+    /// `u i16[heads, m, d]` and its exponents `e i32[heads, d]`, with scratch.
+    ///
+    /// Column `c` of a head stands for `u_ic * 2^(e_c - 22)` in units of `w`. For each head and column,
+    /// `bits(x)` being the position of the highest set bit plus 1 and `b = bits(max_j |w_jc|)`:
+    ///
+    /// 1. `p = max(0, b - 24)` and `x_j = round_shift(w_jc, p)`, so that `|x_j| <= 2^24`;
+    /// 2. `R_i = sum_j inv_ij x_j`, exact in 64 bits: `255 * 2^31 * 2^24 < 2^63`;
+    /// 3. `t` is the smallest shift, from 0, with `|round_shift(R_i, t)| <= 32767` for every `i` and
+    ///    `sum_i |round_shift(R_i, t)| <= 65535`;
+    /// 4. `u_ic = round_shift(R_i, t)` and `e_c = p + t`, from 0 to 62.
+    ///
+    /// So `|sum_j k_j u_jc| <= 32767 * 65535 < 2^31` for any kernel values `0 <= k_j <= 32767`.
+    pub struct ProductQ22 {
+        /// Heads.
+        pub heads: usize,
+        /// Landmarks, at most 255.
+        pub m: usize,
+        /// Width of a head.
+        pub d: usize,
+    }
+}
 
-    fn reference(s: &Product, a: &[f64], w: &[f64]) -> Vec<f64> {
+impl ProductQ22 {
+    /// Inputs `inv, w`; outputs `u, e`, scratch.
+    pub const fn signature(&self) -> Signature {
+        let Self { heads, m, d } = *self;
+        if m > MAX_LANDMARKS {
+            return Signature::invalid(TOO_MANY_LANDMARKS);
+        }
+        Signature::new(
+            &[i32s(&[heads, m, m]), i32s(&[heads, m, d])],
+            &[i16s(&[heads, m, d]), i32s(&[heads, d]), i32s(&[3, m])],
+        )
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        super::size(&[self.heads, self.m, self.m, self.d])
+    }
+}
+
+/// Integer forward, exactly as [`ProductQ22`] says.
+pub fn forward_q22(s: &ProductQ22, inv: &[i32], w: &[i32], u: &mut [i16], e: &mut [i32], scratch: &mut [i32]) {
+    let ProductQ22 { m, d, .. } = *s;
+    let (column, sums) = scratch.split_at_mut(m);
+    // Two words hold the 64 bits of a sum.
+    let (sums, _) = sums.as_chunks_mut::<2>();
+    let inputs = inv.chunks_exact(m * m).zip(w.chunks_exact(m * d));
+    for ((inv, w), (u, e)) in inputs.zip(u.chunks_exact_mut(m * d).zip(e.chunks_exact_mut(d))) {
+        for (c, e) in e.iter_mut().enumerate() {
+            let w_column = || w.iter().skip(c).step_by(d);
+            let top = w_column().fold(0, |top, w| w.unsigned_abs().max(top));
+            let narrow = (u32::BITS - top.leading_zeros()).saturating_sub(24);
+            for (x, &w) in column.iter_mut().zip(w_column()) {
+                *x = round_shift(i64::from(w), narrow) as i32;
+            }
+            let mut top = 0;
+            for (sum, inv) in sums.iter_mut().zip(inv.chunks_exact(m)) {
+                let value = inv.iter().zip(&*column).map(|(&a, &x)| i64::from(a) * i64::from(x)).sum();
+                *sum = split(value);
+                top = value.unsigned_abs().max(top);
+            }
+            // Below this shift the largest value would not fit 15 bits.
+            let mut shift = (u64::BITS - top.leading_zeros()).saturating_sub(16);
+            while !fits(sums, shift) {
+                shift += 1;
+            }
+            for (u, &sum) in u.iter_mut().skip(c).step_by(d).zip(&*sums) {
+                *u = round_shift(join(sum), shift) as i16;
+            }
+            *e = (narrow + shift) as i32;
+        }
+    }
+}
+
+/// Whether a column shifted by `shift` fits 16 bits and its magnitudes sum to at most 65535.
+fn fits(sums: &[[i32; 2]], shift: u32) -> bool {
+    let mut rest = 65535;
+    sums.iter().all(|&sum| {
+        let value = round_shift(join(sum), shift).unsigned_abs();
+        let fits = value <= rest.min(32767);
+        rest = rest.saturating_sub(value);
+        fits
+    })
+}
+
+fn split(x: i64) -> [i32; 2] {
+    [x as i32, (x >> 32) as i32]
+}
+
+fn join([low, high]: [i32; 2]) -> i64 {
+    i64::from(high) << 32 | i64::from(low as u32)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::testing::{assert_close, check_gradients, ints, reals};
+
+    pub(in crate::ops) fn reference(s: &Product, a: &[f64], w: &[f64]) -> Vec<f64> {
         let Product { count, m, d } = *s;
         let mut u = Vec::new();
         for b in 0..count {
@@ -112,5 +210,56 @@ mod tests {
                 },
             );
         }
+    }
+
+    fn check_integer(s: &ProductQ22, inv: &[i32], w: &[i32]) -> (Vec<i16>, Vec<i32>) {
+        let ProductQ22 { heads, m, d } = *s;
+        assert_eq!(s.signature().reason(), None);
+        let (mut u, mut e) = (vec![9; heads * m * d], vec![9; heads * d]);
+        forward_q22(s, inv, w, &mut u, &mut e, &mut vec![9; 3 * m]);
+        for (h, c) in (0..heads).flat_map(|h| (0..d).map(move |c| (h, c))) {
+            let exact = |i| -> i128 {
+                (0..m).map(|j| i128::from(inv[(h * m + i) * m + j]) * i128::from(w[(h * m + j) * d + c])).sum()
+            };
+            let magnitude = |i| -> i128 { (0..m).map(|j| i128::from(inv[(h * m + i) * m + j]).abs()).sum() };
+            let column: Vec<i128> = (0..m).map(|i| i128::from(u[(h * m + i) * d + c])).collect();
+            let e = e[h * d + c];
+            assert!((0..=62).contains(&e));
+            assert!(column.iter().map(|u| u.abs()).sum::<i128>() <= 65535);
+            for (i, &u) in column.iter().enumerate() {
+                // Half a unit of u, and half a unit of x for each term where w was narrowed.
+                let narrowed = w.iter().map(|w| w.unsigned_abs()).max().unwrap().next_power_of_two() >> 24;
+                let bound = (1i128 << e) / 2 + magnitude(i) * i128::from(narrowed);
+                assert!(((u << e) - exact(i)).abs() <= bound, "{h} {c} {i}: {u} * 2^{e} where {} is right", exact(i));
+            }
+            // No exponent is larger than it has to be: half of it would break a limit.
+            let largest = column.iter().map(|u| u.abs()).max().unwrap();
+            let sum: i128 = column.iter().map(|u| u.abs()).sum();
+            assert!(e == 0 || 2 * largest + 2 > 32767 || 2 * sum + m as i128 > 65535, "{column:?} e {e}");
+        }
+        (u, e)
+    }
+
+    #[test]
+    fn integer_product_is_exact_to_its_last_place() {
+        for (heads, m, d) in [(1, 1, 1), (2, 5, 3), (3, 16, 7), (1, 49, 4), (1, 255, 2)] {
+            for (inv_bits, w_bits) in [(30, 31), (24, 20), (10, 8), (2, 1)] {
+                let inv: Vec<i32> = ints::<i32>("inv", heads * m * m).iter().map(|v| v >> (31 - inv_bits)).collect();
+                let w: Vec<i32> = ints::<i32>("w", heads * m * d).iter().map(|v| v >> (31 - w_bits)).collect();
+                check_integer(&ProductQ22 { heads, m, d }, &inv, &w);
+            }
+        }
+    }
+
+    #[test]
+    fn integer_product_survives_the_extremes() {
+        let (m, d) = (255, 2);
+        let s = ProductQ22 { heads: 1, m, d };
+        for inv in [i32::MIN, i32::MAX] {
+            for w in [i32::MIN, i32::MAX, 0] {
+                check_integer(&s, &vec![inv; m * m], &vec![w; m * d]);
+            }
+        }
+        assert!(ProductQ22 { heads: 1, m: 256, d }.signature().reason().is_some());
     }
 }

@@ -1,9 +1,11 @@
 //! Ordinary attention, `Y = softmax(scale Q K^T) V`: the last stage of the official models, and the
 //! yardstick of the others. Streamed: no `n x n` matrix exists.
 
-use super::kernel::Head;
-use super::{Operand, Signature, f32s, size};
+use super::gram::kernel_fault;
+use super::kernel::{Head, Output, dot_i8, output_fault};
+use super::{Operand, Signature, f32s, i8s, i32s, size};
 use crate::arch::{Matrix, matmul, vectorised};
+use crate::math::fixed::{exp2_neg_scaled, reciprocal, round_shift};
 use crate::math::float::exp;
 
 /// Rows of scores held at a time.
@@ -170,10 +172,113 @@ pub fn backward(
     }
 }
 
+shape! {
+    /// Integer [`SoftmaxAttention`] of one image: `q, k, v: i8[n, heads*d]` -> `y i8[n, heads*d]`, with
+    /// scratch.
+    ///
+    /// For each head and token `i`, with exact scores `S_j = sum_c q_ic k_jc` and `M` the largest:
+    ///
+    /// 1. `p_j = exp2_neg_scaled(M - S_j, multiplier, shift)` (Q15), where `multiplier / 2^shift` is
+    ///    `2^16 * log2(e) * scale * scale_q * scale_k`, `scale` usually `1 / sqrt(d)`;
+    /// 2. with `P = sum_j p_j` and `z` its leading zeros as a `u32`:
+    ///    `x_j = round_shift(p_j * reciprocal(P << z), 40 - z)`, the weight in Q23;
+    /// 3. `y_ic = clamp(zero + round_shift(out_multiplier * sum_j x_j v_jc, out_shift), lo, hi)`, exact in 64
+    ///    bits, where `out_multiplier / 2^out_shift` is `2^-23 * scale_v / scale_y`.
+    ///
+    /// The last sum is at most `128 (2^23 + n / 2) < 2^31` in magnitude.
+    pub struct SoftmaxAttentionI8 {
+        /// Tokens, at most 65536.
+        pub n: usize,
+        /// Heads.
+        pub heads: usize,
+        /// Width of a head, at most [`MAX_WIDTH`](super::gram::MAX_WIDTH).
+        pub d: usize,
+        /// Mantissa of the exponent's factor.
+        pub multiplier: i32,
+        /// Right shift of the exponent's factor.
+        pub shift: i32,
+        /// Mantissa of the output's factor.
+        pub out_multiplier: i32,
+        /// Right shift of the output's factor.
+        pub out_shift: i32,
+        /// Zero point of the output.
+        pub zero: i32,
+        /// Smallest output.
+        pub lo: i32,
+        /// Largest output.
+        pub hi: i32,
+    }
+}
+
+impl SoftmaxAttentionI8 {
+    /// Inputs `q, k, v`; outputs `y`, scratch.
+    pub const fn signature(&self) -> Signature {
+        let Self { n, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi } = *self;
+        if let Some(fault) = kernel_fault(d, multiplier, shift) {
+            return Signature::invalid(fault);
+        }
+        if let Some(fault) = output_fault(out_multiplier, out_shift, zero, lo, hi) {
+            return Signature::invalid(fault);
+        }
+        if n > 1 << 16 {
+            return Signature::invalid("integer softmax attention takes at most 65536 tokens");
+        }
+        let tokens = i8s(&[n, heads, d]);
+        Signature::new(&[tokens, tokens, tokens], &[tokens, i32s(&[n]).plus(&[d])])
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        size(&[2, self.heads, self.n, self.n, self.d])
+    }
+}
+
+/// Integer forward, exactly as [`SoftmaxAttentionI8`] says.
+pub fn forward_i8(s: &SoftmaxAttentionI8, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8], scratch: &mut [i32]) {
+    let SoftmaxAttentionI8 { n, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi } = *s;
+    let width = heads * d;
+    let output = Output { multiplier: out_multiplier, zero, lo, hi };
+    let (row, sums) = scratch.split_at_mut(n);
+    for head in (0..heads).map(|h| Head { h, d, width }) {
+        vectorised(
+            #[inline(always)]
+            || {
+                for (q, y) in q.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+                    let q = head.channels(q);
+                    let mut largest = i32::MIN;
+                    for (score, k) in row.iter_mut().zip(k.chunks_exact(width)) {
+                        *score = dot_i8(q, head.channels(k));
+                        largest = largest.max(*score);
+                    }
+                    let mut total = 0;
+                    for p in row.iter_mut() {
+                        *p = exp2_neg_scaled(largest - *p, multiplier, shift as u32);
+                        total += *p as u32;
+                    }
+                    // The largest weight is 32767, so the total has at most 17 leading zeros.
+                    let zeros = total.leading_zeros();
+                    let inverse = i64::from(reciprocal(total << zeros));
+                    sums.fill(0);
+                    for (&p, v) in row.iter().zip(v.chunks_exact(width)) {
+                        let weight = round_shift(i64::from(p) * inverse, 40 - zeros) as i32;
+                        for (sum, &v) in sums.iter_mut().zip(head.channels(v)) {
+                            *sum += weight * i32::from(v);
+                        }
+                    }
+                    for (y, &sum) in head.channels_mut(y).iter_mut().zip(&*sums) {
+                        *y = output.requantise(sum, out_shift);
+                    }
+                }
+            },
+        );
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{Reals, assert_close, check_gradients, reals};
+    use crate::math::fixed::Multiplier;
+    use crate::ops::testing::{Reals, assert_close, check_gradients, ints, reals};
 
     fn reference(s: &SoftmaxAttention, t: &[Vec<f64>]) -> Vec<f64> {
         let SoftmaxAttention { batch, n, heads, d, scale } = *s;
@@ -228,5 +333,72 @@ mod tests {
         let mut y = vec![0.0; 2];
         forward(&s, &[1e4, -1e4], &[1e4, -1e4], &[1.0, 2.0], &mut y, &mut scratch_of(s.signature()));
         assert_eq!(y, [1.0, 2.0]);
+    }
+
+    fn integer(n: usize, heads: usize, d: usize, scale_q: f64, scale_k: f64, out: f64) -> SoftmaxAttentionI8 {
+        let scale = 1.0 / (d as f64).sqrt();
+        let exponent = Multiplier::from_f64(65536.0 * core::f64::consts::LOG2_E * scale * scale_q * scale_k).unwrap();
+        let out = Multiplier::from_f64(out * 2f64.powi(-23)).unwrap();
+        SoftmaxAttentionI8 {
+            n,
+            heads,
+            d,
+            multiplier: exponent.value,
+            shift: exponent.shift as i32,
+            out_multiplier: out.value,
+            out_shift: out.shift as i32,
+            zero: 0,
+            lo: -128,
+            hi: 127,
+        }
+    }
+
+    #[test]
+    fn integer_forward_is_within_a_step_of_the_softmax_of_the_dequantised_inputs() {
+        for (n, heads, d, scale_q) in [(1, 1, 1, 0.02), (5, 2, 3, 0.1), (64, 1, 16, 0.02), (700, 2, 8, 0.005)] {
+            let scale_k = 0.03;
+            // Averages of many values are small: a finer output step shows them.
+            let out = (n as f64).sqrt();
+            let s = integer(n, heads, d, scale_q, scale_k, out);
+            assert_eq!(s.signature().reason(), None);
+            let [q, k, v] = ["q", "k", "v"].map(|name| ints::<i8>(name, n * heads * d));
+            let mut y = vec![99; n * heads * d];
+            forward_i8(&s, &q, &k, &v, &mut y, &mut vec![9; n + d]);
+            let real = |x: &[i8], scale: f64| -> Vec<f64> { x.iter().map(|&x| f64::from(x) * scale).collect() };
+            let float = SoftmaxAttention { batch: 1, n, heads, d, scale: 1.0 };
+            let q_real = real(&q, scale_q / (d as f64).sqrt());
+            let want = reference(&float, &[q_real, real(&k, scale_k), real(&v, out)]);
+            for (i, (&y, want)) in y.iter().zip(want).enumerate() {
+                // Half a step of the output, and the weights' errors: one unit of Q15 each at most.
+                let bound = 0.5 + 0.1 * out / 8.0;
+                assert!((f64::from(y) - want.clamp(-128.0, 127.0)).abs() < bound, "y[{i}] = {y}, right is {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn integer_forward_survives_the_extremes() {
+        for n in [2, 5000] {
+            for value in [-128i8, 127] {
+                let mut s = integer(n, 1, 2, 0.1, 0.1, 1.0);
+                let x = vec![value; 2 * n];
+                let mut y = vec![0; 2 * n];
+                forward_i8(&s, &x, &x, &x, &mut y, &mut vec![9; n + 2]);
+                assert!(y.iter().all(|&y| y == value), "the mean of equal values is that value");
+                (s.multiplier, s.shift, s.out_multiplier, s.out_shift) = (i32::MAX, 16, i32::MAX, 16);
+                forward_i8(&s, &x, &x, &x, &mut y, &mut vec![9; n + 2]);
+                assert!(y.iter().all(|&y| y == if value < 0 { -128 } else { 127 }));
+            }
+        }
+        let s = integer(4, 1, 2, 0.1, 0.1, 1.0);
+        for bad in [
+            SoftmaxAttentionI8 { n: (1 << 16) + 1, ..s },
+            SoftmaxAttentionI8 { d: 40_000, ..s },
+            SoftmaxAttentionI8 { out_shift: 63, ..s },
+            SoftmaxAttentionI8 { hi: 128, ..s },
+            SoftmaxAttentionI8 { multiplier: -1, ..s },
+        ] {
+            assert!(bad.signature().reason().is_some());
+        }
     }
 }

@@ -1,7 +1,9 @@
 //! SOFT++'s symmetric normalisation of the inverse, `D^-1/2 V D^-1/2` with `D` the row sums of the
 //! landmark Gram matrix.
 
-use super::{Signature, f32s};
+use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS};
+use super::{Signature, f32s, i16s, i32s};
+use crate::math::fixed::{round_shift, rsqrt, saturate_i32};
 use crate::math::float::sqrt;
 
 shape! {
@@ -88,10 +90,64 @@ pub fn backward(s: &SymNormGrad, v: &[f32], a: &[f32], dy: &[f32], dv: &mut [f32
     }
 }
 
+shape! {
+    /// Integer [`SymNorm`] of one image, in place: `inv i32[heads, m, m]` in Q22 and
+    /// `a i16[heads, m, m]` in Q15 -> `inv` in Q22.
+    ///
+    /// For `i` from 0 to `m - 1`, with `D = max(16384, sum_j a_ij)` and `(mantissa, exponent) =
+    /// rsqrt(2 D)`: `r = round_shift(mantissa, exponent - 38)`, which is `1 / sqrt(D)` in Q30; then
+    /// every value `x` of row `i` and after that every value `x` of column `i` becomes
+    /// `saturate_i32(round_shift(x r, 30))`. The diagonal is scaled twice.
+    pub struct SymNormQ22 {
+        /// Heads.
+        pub heads: usize,
+        /// Landmarks, at most 255.
+        pub m: usize,
+    }
+}
+
+impl SymNormQ22 {
+    /// Inputs `inv, a`; output `inv` in place.
+    pub const fn signature(&self) -> Signature {
+        let Self { heads, m } = *self;
+        if m > MAX_LANDMARKS {
+            return Signature::invalid(TOO_MANY_LANDMARKS);
+        }
+        let inv = i32s(&[heads, m, m]);
+        Signature::new(&[inv, i16s(&[heads, m, m])], &[inv]).in_place()
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        2 * super::size(&[self.heads, self.m, self.m])
+    }
+}
+
+/// Integer forward in Q22; `inv` holds the inverse before and the normalised one after.
+pub fn forward_q22(s: &SymNormQ22, a: &[i16], inv: &mut [i32]) {
+    let m = s.m;
+    for (a, inv) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)) {
+        for (i, a) in a.chunks_exact(m).enumerate() {
+            // A Gram matrix has row sums of 1 and above; 1/2 keeps any other from overflowing.
+            let sum = a.iter().map(|&a| i32::from(a)).sum::<i32>().max(1 << 14);
+            let (mantissa, exponent) = rsqrt(2 * sum as u64);
+            let scale = round_shift(i64::from(mantissa), (exponent - 38) as u32);
+            let scaled = |x: i32| saturate_i32(round_shift(i64::from(x) * scale, 30));
+            for x in &mut inv[i * m..][..m] {
+                *x = scaled(*x);
+            }
+            for x in inv.iter_mut().skip(i).step_by(m) {
+                *x = scaled(*x);
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ops::testing::{assert_close, check_gradients, reals};
+    use crate::math::random::Stream;
+    use crate::ops::testing::{assert_close, check_gradients, ints, reals};
 
     fn reference(s: &SymNorm, v: &[f64], a: &[f64]) -> Vec<f64> {
         let SymNorm { count, m } = *s;
@@ -128,5 +184,37 @@ mod tests {
                 },
             );
         }
+    }
+
+    #[test]
+    fn integer_forward_is_within_two_units_of_the_reference() {
+        let uniform = Stream::new(5);
+        for (heads, m) in [(1, 1), (3, 4), (2, 49), (1, 255)] {
+            let mut inv: Vec<i32> = ints::<i32>("inv", heads * m * m).iter().map(|v| v >> 2).collect();
+            let a: Vec<i16> = (0..heads * m * m)
+                .map(|at| if at % (m * m) % (m + 1) == 0 { 32767 } else { (uniform.bits(at as u64) >> 49) as i16 })
+                .collect();
+            let real = |v: &[i32]| -> Vec<f64> { v.iter().map(|&v| f64::from(v)).collect() };
+            let a_real: Vec<f64> = a.iter().map(|&v| f64::from(v) / 32768.0).collect();
+            let want = reference(&SymNorm { count: heads, m }, &real(&inv), &a_real);
+            forward_q22(&SymNormQ22 { heads, m }, &a, &mut inv);
+            for (i, (got, want)) in inv.iter().zip(want).enumerate() {
+                // Two roundings, and roots that are right to 27 bits.
+                assert!(
+                    (f64::from(*got) - want).abs() < 1.0 + want.abs() * 2f64.powi(-25),
+                    "{i}: {got}, right is {want}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn integer_forward_survives_what_is_no_gram_matrix() {
+        for fill in [i16::MIN, 0, i16::MAX] {
+            let mut inv = [i32::MAX, i32::MIN, i32::MIN, i32::MAX];
+            forward_q22(&SymNormQ22 { heads: 1, m: 2 }, &[fill; 4], &mut inv);
+            assert!(inv[0] > 0 && inv[1] < 0);
+        }
+        assert!(SymNormQ22 { heads: 1, m: 256 }.signature().reason().is_some());
     }
 }
