@@ -27,18 +27,23 @@ apt_install() {
         root apt-get update -qq >/dev/null || say "apt-get update failed; going on with the lists there are"
         apt_updated=1
     fi
-    DEBIAN_FRONTEND=noninteractive root apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-# need <command> <package>...: the first of the packages that exists, if there is no such command.
+# need <command> <package>...: the packages, if there is no such command.
 need() {
-    local command=$1 package
+    local command=$1
     shift
     command -v "$command" >/dev/null && return
-    for package; do
-        apt_install "$package" && command -v "$command" >/dev/null && return
-    done
-    fail "no command $command after installing $*"
+    apt_install "$@" && command -v "$command" >/dev/null || fail "needs the command $command: installing $* did not bring it"
+}
+
+# check_rust <rustc> <what to do if it is too old>: the version that Cargo.toml asks for, or later.
+check_rust() {
+    local needed found
+    needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    found=$("$1" --version | cut -d' ' -f2)
+    printf '%s\n' "$needed" "$found" | sort --version-sort --check=quiet || fail "needs Rust $needed, $1 is $found: $2"
 }
 
 has_target() { [ -d "$(rustc --print target-libdir --target "$1")" ]; }
@@ -59,18 +64,18 @@ rustup_add() {
 setup_host() {
     need cc gcc libc6-dev
     command -v cargo >/dev/null || fail "no Rust toolchain: install one from https://rustup.rs"
-    local needed found
-    needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-    found=$(rustc --version | cut -d' ' -f2)
-    printf '%s\n' "$needed" "$found" | sort --version-sort --check=quiet ||
-        fail "needs Rust $needed and found $found: run 'rustup update stable'"
+    check_rust rustc "run 'rustup update stable'"
     cargo fmt --version >/dev/null 2>&1 || rustup_add component rustfmt || fail "needs rustfmt: run 'rustup component add rustfmt'"
     cargo clippy --version >/dev/null 2>&1 || rustup_add component clippy || fail "needs clippy: run 'rustup component add clippy'"
 }
 
 setup_emulators() {
     need qemu-system-arm qemu-system-arm
-    need qemu-system-riscv32 qemu-system-riscv qemu-system-misc
+    command -v qemu-system-riscv32 >/dev/null && return
+    # A package of its own since Debian 13.
+    local riscv=qemu-system-misc
+    apt-cache show qemu-system-riscv >/dev/null 2>&1 && riscv=qemu-system-riscv
+    need qemu-system-riscv32 "$riscv"
 }
 
 # The library `core` for every bare-metal target: from rustup, else Debian's compiler and sources.
@@ -89,7 +94,8 @@ setup_bare_targets() {
     fi
     if [ ! -e /usr/lib/rustlib/src/rust/library/core ] || [ ! -x /usr/bin/cargo ]; then
         say "rustup cannot download ${missing[*]}: Debian's compiler builds for them instead"
-        apt_install rustc-web cargo-web rust-web-src || fail "needs one of the two"
+        apt_install rustc-web cargo-web rust-web-src || fail "needs either the one or the other"
     fi
+    check_rust /usr/bin/rustc "run 'rustup target add ${missing[*]}'"
     [ -x "$(rustc --print sysroot)/lib/rustlib/$(rustc --print host-tuple)/bin/rust-lld" ] || need ld.lld lld
 }
