@@ -1,11 +1,10 @@
-//! Runs a model on an emulated board, as a filter: images on standard input, and for each of them
-//! its logits (i16) and the bytes of stack its inference used (u32) on standard output, both
+//! Runs a model on an emulated board, as a filter: raw inputs on standard input, and for each of
+//! them the scores and, in a u32, the bytes of stack its inference used on standard output; all
 //! little-endian. Nothing is formatted, so that the image's size is the model's and the engine's.
 #![no_std]
 #![no_main]
 
 mod count;
-mod placeholder;
 mod stack;
 
 use core::panic::PanicInfo;
@@ -18,8 +17,10 @@ use semihosting::{
     io::{self, Read, Write},
     process,
 };
+use softedge::engine::{Arena, Element, Engine};
 
-use placeholder::Engine;
+softedge::include_model!(static MODEL = concat!(env!("OUT_DIR"), "/model.soft"));
+static ARENA: Arena<{ MODEL.arena_bytes() }> = Arena::new();
 
 #[entry]
 fn main() -> ! {
@@ -30,16 +31,25 @@ fn main() -> ! {
 }
 
 fn serve() -> io::Result<()> {
-    let (mut images, mut answers) = (io::stdin()?, io::stdout()?);
-    let mut engine = Engine::new();
-    while images.read_exact(engine.input()).is_ok() {
+    let (mut inputs, mut answers) = (io::stdin()?, io::stdout()?);
+    let Ok(arena) = ARENA.take() else { process::exit(1) };
+    let mut engine = Engine::new(&MODEL, arena);
+    while inputs.read_exact(bytes_mut(engine.input())).is_ok() {
         let (scores, stack) = stack::used_by(|| count::instructions_of(|| engine.run()));
-        for score in scores {
-            answers.write_all(&score.to_le_bytes())?;
-        }
+        answers.write_all(bytes(scores.values()))?;
         answers.write_all(&stack.to_le_bytes())?;
     }
     Ok(())
+}
+
+fn bytes<T: Element>(elements: &[T]) -> &[u8] {
+    // SAFETY: elements are plain numbers, and a byte is aligned everywhere.
+    unsafe { elements.align_to().1 }
+}
+
+fn bytes_mut<T: Element>(elements: &mut [T]) -> &mut [u8] {
+    // SAFETY: elements are plain numbers, which any bytes are, and a byte is aligned everywhere.
+    unsafe { elements.align_to_mut().1 }
 }
 
 #[panic_handler]
