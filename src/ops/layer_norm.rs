@@ -155,7 +155,7 @@ shape! {
     /// Integer [`LayerNorm`] to int8: `x i16[rows, c], gamma i16[c], beta i32[c] -> y i8[rows, c]`.
     ///
     /// For each row, in integers without overflow (`floor` is an arithmetic shift, `sat32` saturates
-    /// to 32 bits, `(r, e)` is [`rsqrt`](crate::math::fixed::rsqrt)):
+    /// to 32 bits, `(r, e)` is [`rsqrt`]):
     ///
     /// ```text
     /// S      = sum x_i                     D_i = c x_i - S
