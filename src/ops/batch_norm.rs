@@ -52,38 +52,22 @@ impl BatchNorm {
 trait Pass {
     /// Computes the channels `channel .. channel + V`.
     fn block<const V: usize>(&mut self, channel: usize);
-}
 
-/// Runs `pass` for all channels.
-#[inline(always)]
-fn all(c: usize, mut pass: impl Pass) {
-    vectorised(
-        #[inline(always)]
-        || {
-            let mut channel = 0;
-            while c - channel >= 16 {
-                pass.block::<16>(channel);
-                channel += 16;
-            }
-            while c - channel >= 4 {
-                pass.block::<4>(channel);
-                channel += 4;
-            }
-            while channel < c {
-                pass.block::<1>(channel);
-                channel += 1;
-            }
-        },
-    );
-}
+    /// Computes all `c` channels.
+    fn all(&mut self, c: usize) {
+        let channel = self.blocks::<16>(c, 0);
+        let channel = self.blocks::<4>(c, channel);
+        self.blocks::<1>(c, channel);
+    }
 
-/// `V` channels of every row of `x[.., c]`.
-#[inline(always)]
-fn columns<const V: usize>(x: &[f32], c: usize, channel: usize) -> impl Iterator<Item = [f32; V]> {
-    x.chunks_exact(c).map(
-        #[inline(always)]
-        move |row| load(row, channel),
-    )
+    /// Computes as many blocks as fit behind `channel`; the first channel that is left.
+    fn blocks<const V: usize>(&mut self, c: usize, mut channel: usize) -> usize {
+        while c - channel >= V {
+            self.block::<V>(channel);
+            channel += V;
+        }
+        channel
+    }
 }
 
 #[inline(always)]
@@ -93,21 +77,35 @@ fn load<const V: usize>(row: &[f32], channel: usize) -> [f32; V] {
     lanes
 }
 
-/// Mean and biased variance of each lane. In f64 one pass is enough: squares of f32 are exact, and
-/// what cancels is far below f32.
 #[inline(always)]
+fn store<const V: usize>(lanes: [f32; V], row: &mut [f32], channel: usize) {
+    row[channel..channel + V].copy_from_slice(&lanes);
+}
+
+/// Mean and biased variance of `V` channels. In f64 one pass is enough: squares of f32 are exact, and
+/// what cancels is far below f32.
 fn moments<const V: usize>(x: &[f32], c: usize, channel: usize) -> ([f64; V], [f64; V]) {
-    let rows = (x.len() / c) as f64;
-    let (mut sum, mut squares) = ([0.0f64; V], [0.0f64; V]);
-    for x in columns::<V>(x, c, channel) {
-        for i in 0..V {
-            let x = f64::from(x[i]);
-            sum[i] += x;
-            squares[i] += x * x;
-        }
+    vectorised(
+        #[inline(always)]
+        || {
+            let rows = (x.len() / c) as f64;
+            let (mut sum, mut squares) = ([0.0; V], [0.0; V]);
+            for x in x.chunks_exact(c) {
+                let x = load::<V>(x, channel).map(f64::from);
+                add(&mut sum, x);
+                add(&mut squares, x.map(|x| x * x));
+            }
+            let mean = sum.map(|s| s / rows);
+            (mean, core::array::from_fn(|i| (squares[i] / rows - mean[i] * mean[i]).max(0.0)))
+        },
+    )
+}
+
+#[inline(always)]
+fn add<const V: usize>(sums: &mut [f64; V], x: [f64; V]) {
+    for (sum, x) in sums.iter_mut().zip(x) {
+        *sum += x;
     }
-    let mean = sum.map(|s| s / rows);
-    (mean, core::array::from_fn(|i| (squares[i] / rows - mean[i] * mean[i]).max(0.0)))
 }
 
 #[inline(always)]
@@ -125,7 +123,7 @@ pub fn forward(
     mean: &mut [f32],
     var: &mut [f32],
 ) {
-    all(s.c, Forward { s, x, gamma, beta, y, mean, var });
+    Forward { s, x, gamma, beta, y, mean, var }.all(s.c);
 }
 
 struct Forward<'a> {
@@ -150,10 +148,15 @@ impl Pass for Forward<'_> {
         let mean = mean.map(|m| m as f32);
         let (gamma, beta) = (load::<V>(self.gamma, channel), load::<V>(self.beta, channel));
         let scale: [f32; V] = core::array::from_fn(|i| gamma[i] * reciprocal_deviation(var[i] as f32, eps));
-        for (y, x) in self.y.chunks_exact_mut(c).zip(columns::<V>(self.x, c, channel)) {
-            let out: [f32; V] = core::array::from_fn(|i| (x[i] - mean[i]) * scale[i] + beta[i]);
-            y[channel..channel + V].copy_from_slice(&out);
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for (y, x) in self.y.chunks_exact_mut(c).zip(self.x.chunks_exact(c)) {
+                    let x = load::<V>(x, channel);
+                    store::<V>(core::array::from_fn(|i| (x[i] - mean[i]) * scale[i] + beta[i]), y, channel);
+                }
+            },
+        );
     }
 }
 
@@ -200,7 +203,7 @@ pub fn backward(
     dgamma: &mut [f32],
     dbeta: &mut [f32],
 ) {
-    all(s.c, Backward { s, x, gamma, dy, dx, dgamma, dbeta });
+    Backward { s, x, gamma, dy, dx, dgamma, dbeta }.all(s.c);
 }
 
 struct Backward<'a> {
@@ -228,16 +231,21 @@ impl Pass for Backward<'_> {
         let scale: [f32; V] = core::array::from_fn(|i| gamma[i] * deviation[i]);
         let offset = dbeta.map(|g| g / rows as f32);
         let slope: [f32; V] = core::array::from_fn(|i| dgamma[i] * deviation[i] / rows as f32);
-        let inputs = columns::<V>(self.x, c, channel).zip(columns::<V>(self.dy, c, channel));
-        for (dx, (x, dy)) in self.dx.chunks_exact_mut(c).zip(inputs) {
-            let out: [f32; V] = core::array::from_fn(|i| (dy[i] - offset[i] - (x[i] - mean[i]) * slope[i]) * scale[i]);
-            dx[channel..channel + V].copy_from_slice(&out);
-        }
+        let inputs = self.x.chunks_exact(c).zip(self.dy.chunks_exact(c));
+        vectorised(
+            #[inline(always)]
+            || {
+                for (dx, (x, dy)) in self.dx.chunks_exact_mut(c).zip(inputs) {
+                    let (x, dy) = (load::<V>(x, channel), load::<V>(dy, channel));
+                    let centred = |i: usize| dy[i] - offset[i] - (x[i] - mean[i]) * slope[i];
+                    store::<V>(core::array::from_fn(|i| centred(i) * scale[i]), dx, channel);
+                }
+            },
+        );
     }
 }
 
 /// `dgamma` and `dbeta` of `V` channels.
-#[inline(always)]
 fn parameter_grads<const V: usize>(
     x: &[f32],
     dy: &[f32],
@@ -246,14 +254,18 @@ fn parameter_grads<const V: usize>(
     mean: &[f32; V],
     deviation: &[f32; V],
 ) -> ([f32; V], [f32; V]) {
-    let (mut dgamma, mut dbeta) = ([0.0f64; V], [0.0f64; V]);
-    for (x, dy) in columns::<V>(x, c, channel).zip(columns::<V>(dy, c, channel)) {
-        for i in 0..V {
-            dbeta[i] += f64::from(dy[i]);
-            dgamma[i] += f64::from(dy[i] * (x[i] - mean[i]));
-        }
-    }
-    (core::array::from_fn(|i| dgamma[i] as f32 * deviation[i]), dbeta.map(|g| g as f32))
+    vectorised(
+        #[inline(always)]
+        || {
+            let (mut dgamma, mut dbeta) = ([0.0; V], [0.0; V]);
+            for (x, dy) in x.chunks_exact(c).zip(dy.chunks_exact(c)) {
+                let (x, dy) = (load::<V>(x, channel), load::<V>(dy, channel));
+                add(&mut dbeta, dy.map(f64::from));
+                add(&mut dgamma, core::array::from_fn(|i| f64::from(dy[i] * (x[i] - mean[i]))));
+            }
+            (core::array::from_fn(|i| dgamma[i] as f32 * deviation[i]), dbeta.map(|g| g as f32))
+        },
+    )
 }
 
 shape! {
@@ -288,7 +300,7 @@ impl BatchNormEval {
 
 /// `y = (y - mean) / sqrt(var + eps) * gamma + beta`, in place.
 pub fn forward_eval(s: &BatchNormEval, gamma: &[f32], beta: &[f32], mean: &[f32], var: &[f32], y: &mut [f32]) {
-    all(s.c, ForwardEval { s, gamma, beta, mean, var, y });
+    ForwardEval { s, gamma, beta, mean, var, y }.all(s.c);
 }
 
 struct ForwardEval<'a> {
@@ -307,11 +319,15 @@ impl Pass for ForwardEval<'_> {
         let (gamma, beta) = (load::<V>(self.gamma, channel), load::<V>(self.beta, channel));
         let (mean, var) = (load::<V>(self.mean, channel), load::<V>(self.var, channel));
         let scale: [f32; V] = core::array::from_fn(|i| gamma[i] * reciprocal_deviation(var[i], eps));
-        for y in self.y.chunks_exact_mut(c) {
-            let x = load::<V>(y, channel);
-            let out: [f32; V] = core::array::from_fn(|i| (x[i] - mean[i]) * scale[i] + beta[i]);
-            y[channel..channel + V].copy_from_slice(&out);
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for y in self.y.chunks_exact_mut(c) {
+                    let x = load::<V>(y, channel);
+                    store::<V>(core::array::from_fn(|i| (x[i] - mean[i]) * scale[i] + beta[i]), y, channel);
+                }
+            },
+        );
     }
 }
 
@@ -360,7 +376,7 @@ pub fn backward_eval(
     dgamma: &mut [f32],
     dbeta: &mut [f32],
 ) {
-    all(s.c, BackwardEval { s, x, gamma, mean, var, dy, dx, dgamma, dbeta });
+    BackwardEval { s, x, gamma, mean, var, dy, dx, dgamma, dbeta }.all(s.c);
 }
 
 struct BackwardEval<'a> {
@@ -387,10 +403,15 @@ impl Pass for BackwardEval<'_> {
 
         let gamma = load::<V>(self.gamma, channel);
         let scale: [f32; V] = core::array::from_fn(|i| gamma[i] * deviation[i]);
-        for (dx, dy) in self.dx.chunks_exact_mut(c).zip(columns::<V>(self.dy, c, channel)) {
-            let out: [f32; V] = core::array::from_fn(|i| dy[i] * scale[i]);
-            dx[channel..channel + V].copy_from_slice(&out);
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for (dx, dy) in self.dx.chunks_exact_mut(c).zip(self.dy.chunks_exact(c)) {
+                    let dy = load::<V>(dy, channel);
+                    store::<V>(core::array::from_fn(|i| dy[i] * scale[i]), dx, channel);
+                }
+            },
+        );
     }
 }
 

@@ -80,10 +80,10 @@ impl Conv {
     /// Elements of scratch: as many patches as [`Self::STRIP`] holds, at least one, and no more than
     /// there are.
     const fn scratch(&self) -> u64 {
-        let patch = self.patch() as u64;
+        let patch = self.patch();
         let patches = super::size(&[self.batch, self.oh(), self.ow(), self.heads]);
-        let strip = if patch == 0 || patch > Self::STRIP as u64 { 1 } else { Self::STRIP as u64 / patch };
-        patch.saturating_mul(if patches < strip { patches } else { strip })
+        let strip = if patch > Self::STRIP { 1 } else { Self::STRIP / patch };
+        if patches < strip as u64 { patches * patch as u64 } else { super::size(&[strip, patch]) }
     }
 
     const fn dims(&self) -> Dims {
@@ -468,6 +468,10 @@ const fn integer_signature(s: &Conv, zero_in: i32, y: super::Operand) -> Signatu
     Signature::new(&[i8s(&d.x), i8s(&d.w), i32s(&per_channel), i32s(&per_channel), i8s(&per_channel)], &[y])
 }
 
+/// Longest patch that is copied to the stack: where the rows of a patch are short, as of the first
+/// convolution on an image, one dot product per output is worth the copy.
+const SHORT: usize = 64;
+
 #[inline(always)]
 fn integer<T>(
     s: &Conv,
@@ -483,19 +487,30 @@ fn integer<T>(
     let (oh, ow) = (s.oh(), s.ow());
     let row = s.kw * s.c_in;
     let pixel = s.heads * s.c_in;
+    let mut buffer = [0; SHORT];
     vectorised(
         #[inline(always)]
         || {
             let mut at = Patch { image: 0, oy: 0, ox: 0, head: 0 };
             for y in y.chunks_exact_mut(s.c_out) {
+                let channels = w.chunks_exact(s.kh * row).zip(bias).zip(multiplier.iter().zip(shift));
+                let outputs = y.iter_mut().zip(channels);
+                if let Some(patch) = buffer.get_mut(..s.kh * row) {
+                    patch.fill(zero_in as i8);
+                    at.runs(s, |to, from, len| patch[to..to + len].copy_from_slice(&x[from..from + len]));
+                    for (y, ((w, &bias), (&multiplier, &shift))) in outputs {
+                        *y = finish(requantise(dot(bias, patch, w), multiplier, shift as u32));
+                    }
+                    at = at.next(oh, ow, s.heads);
+                    continue;
+                }
                 let (rows, columns) = (s.vertical().inputs(at.oy), s.horizontal().inputs(at.ox));
                 let first_row = rows.tap(0);
                 let (left, inside) = (columns.tap(0) * s.c_in, columns.len * s.c_in);
                 // With one head the taps of a row are one run of the input.
                 let (run, step) = if s.heads == 1 { (inside, inside) } else { (s.c_in, pixel) };
                 let corner = ((at.image * s.h + rows.at) * s.w + columns.at) * pixel + at.head * s.c_in;
-                let channels = w.chunks_exact(s.kh * row).zip(bias).zip(multiplier.iter().zip(shift));
-                for (y, ((w, &bias), (&multiplier, &shift))) in y.iter_mut().zip(channels) {
+                for (y, ((w, &bias), (&multiplier, &shift))) in outputs {
                     let mut acc = bias;
                     for (ky, w) in w.chunks_exact(row).enumerate() {
                         if ky < first_row || ky >= first_row + rows.len {
@@ -509,7 +524,7 @@ fn integer<T>(
                         }
                         let x = &x[corner + (ky - first_row) * s.w * pixel..];
                         for (x, w) in x.chunks(step).zip(w.chunks_exact(run)) {
-                            acc = x.iter().zip(w).fold(acc, |acc, (&x, &w)| acc + i32::from(x) * i32::from(w));
+                            acc = dot(acc, x, w);
                         }
                     }
                     *y = finish(requantise(acc, multiplier, shift as u32));
@@ -518,6 +533,12 @@ fn integer<T>(
             }
         },
     );
+}
+
+/// `acc + sum x w`.
+#[inline(always)]
+fn dot(acc: i32, x: &[i8], w: &[i8]) -> i32 {
+    x.iter().zip(w).fold(acc, |acc, (&x, &w)| acc + i32::from(x) * i32::from(w))
 }
 
 #[inline(always)]
@@ -566,7 +587,7 @@ mod tests {
     }
 
     /// batch, h, w, c_in, c_out, kh, kw, stride_h, stride_w, pad_h, pad_w, heads
-    const SHAPES: [[u32; 12]; 9] = [
+    const SHAPES: [[u32; 12]; 10] = [
         [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1],
         [2, 5, 4, 3, 2, 3, 3, 1, 1, 1, 1, 1],
         [1, 7, 6, 1, 5, 3, 3, 2, 2, 1, 1, 1],
@@ -576,6 +597,7 @@ mod tests {
         [1, 3, 3, 2, 2, 5, 7, 1, 1, 4, 3, 1],
         [1, 8, 3, 1, 17, 2, 1, 3, 4, 1, 0, 2],
         [3, 6, 6, 4, 2, 4, 4, 4, 4, 1, 1, 1],
+        [2, 5, 6, 9, 3, 3, 3, 1, 2, 1, 1, 2],
     ];
 
     #[test]

@@ -103,98 +103,125 @@ impl Depthwise {
 }
 
 /// Neighbouring channels that are computed together, as `G` vectors of `V`.
-type Lanes<const V: usize, const G: usize> = [[f32; V]; G];
+type Lanes<T, const V: usize, const G: usize> = [[T; V]; G];
+
+/// A block of `V * G` channels. Where filters are shared, all channels of one vector share one.
+#[derive(Clone, Copy)]
+struct Block<const V: usize, const G: usize> {
+    /// The first channel.
+    channel: usize,
+    /// The filter of each vector; of the first channel where filters are not shared.
+    filter: [usize; G],
+    shared: bool,
+}
+
+impl<const V: usize, const G: usize> Block<V, G> {
+    #[inline(always)]
+    fn new(s: &Depthwise, channel: usize) -> Self {
+        Self { channel, filter: core::array::from_fn(|g| (channel + g * V) / s.share), shared: s.share > 1 }
+    }
+
+    /// The block's channels of `pixel`.
+    #[inline(always)]
+    fn load<T: Copy + Default>(&self, pixel: &[T]) -> Lanes<T, V, G> {
+        let mut lanes = [[T::default(); V]; G];
+        lanes.as_flattened_mut().copy_from_slice(&pixel[self.channel..self.channel + V * G]);
+        lanes
+    }
+
+    /// Writes the block's channels of `pixel`.
+    #[inline(always)]
+    fn store<T: Copy>(&self, lanes: Lanes<T, V, G>, pixel: &mut [T]) {
+        pixel[self.channel..self.channel + V * G].copy_from_slice(lanes.as_flattened());
+    }
+
+    /// What each channel reads of one value per filter.
+    #[inline(always)]
+    fn spread<T: Copy + Default>(&self, filters: &[T]) -> Lanes<T, V, G> {
+        if self.shared { self.filter.map(|f| [filters[f]; V]) } else { self.load(filters) }
+    }
+
+    /// Adds each channel to the sum of its filter.
+    #[inline(always)]
+    fn fold(&self, lanes: Lanes<f32, V, G>, sums: &mut [f32]) {
+        if self.shared {
+            for (lanes, f) in lanes.iter().zip(self.filter) {
+                sums[f] += lanes.iter().sum::<f32>();
+            }
+        } else {
+            let sums = &mut sums[self.channel..self.channel + V * G];
+            for (sum, lane) in sums.iter_mut().zip(lanes.as_flattened()) {
+                *sum += lane;
+            }
+        }
+    }
+}
 
 /// A computation that goes through all channels in blocks.
 trait Pass {
-    /// Computes the channels `channel .. channel + V * G`. Where a filter is shared, all channels of
-    /// one vector share it.
-    fn block<const V: usize, const G: usize>(&mut self, channel: usize);
+    /// Computes the channels of one block.
+    fn block<const V: usize, const G: usize>(&mut self, block: Block<V, G>);
 
     /// Computes all channels.
     #[inline(always)]
     fn all(&mut self, s: &Depthwise) {
-        // The widest vector of the hosts, four times, so that the sums do not wait for each other.
-        const V: usize = 8;
-        const G: usize = 4;
         let mut channel = 0;
-        if s.share == 1 || s.share.is_multiple_of(V) {
-            while s.c - channel >= V * G {
-                self.block::<V, G>(channel);
-                channel += V * G;
-            }
-            while s.c - channel >= V {
-                self.block::<V, 1>(channel);
-                channel += V;
-            }
+        // A 64-bit core has vectors, and the registers for several sums that do not wait for each
+        // other; a 32-bit core keeps four sums.
+        if cfg!(target_pointer_width = "64") && (s.share == 1 || s.share.is_multiple_of(8)) {
+            channel = self.blocks::<8, 4>(s, channel);
+            channel = self.blocks::<8, 2>(s, channel);
+            channel = self.blocks::<8, 1>(s, channel);
         }
-        while channel < s.c {
-            self.block::<1, 1>(channel);
-            channel += 1;
+        if s.share == 1 || s.share.is_multiple_of(4) {
+            channel = self.blocks::<4, 1>(s, channel);
         }
+        self.blocks::<1, 1>(s, channel);
     }
-}
 
-/// The lanes of `pixel` from `channel` on.
-#[inline(always)]
-fn load<const V: usize, const G: usize>(pixel: &[f32], channel: usize) -> Lanes<V, G> {
-    let mut lanes = [[0.0; V]; G];
-    lanes.as_flattened_mut().copy_from_slice(&pixel[channel..channel + V * G]);
-    lanes
-}
-
-/// What each lane from `channel` on reads of one value per filter.
-#[inline(always)]
-fn spread<const V: usize, const G: usize>(filters: &[f32], channel: usize, share: usize) -> Lanes<V, G> {
-    if share == 1 { load(filters, channel) } else { core::array::from_fn(|g| [filters[(channel + g * V) / share]; V]) }
-}
-
-/// Adds the lanes from `channel` on to the sums of their filters.
-#[inline(always)]
-fn fold<const V: usize, const G: usize>(lanes: Lanes<V, G>, channel: usize, share: usize, sums: &mut [f32]) {
-    if share == 1 {
-        for (sum, lane) in sums[channel..channel + V * G].iter_mut().zip(lanes.as_flattened()) {
-            *sum += lane;
+    /// Computes as many blocks as fit behind `channel`; the first channel that is left.
+    #[inline(always)]
+    fn blocks<const V: usize, const G: usize>(&mut self, s: &Depthwise, mut channel: usize) -> usize {
+        while s.c - channel >= V * G {
+            self.block(Block::<V, G>::new(s, channel));
+            channel += V * G;
         }
-    } else {
-        for (g, lanes) in lanes.iter().enumerate() {
-            sums[(channel + g * V) / share] += lanes.iter().sum::<f32>();
-        }
+        channel
     }
 }
 
 #[inline(always)]
-fn multiply_add<const V: usize, const G: usize>(acc: &mut Lanes<V, G>, a: &Lanes<V, G>, b: &Lanes<V, G>) {
+fn multiply_add<const V: usize, const G: usize>(
+    acc: &mut Lanes<f32, V, G>,
+    a: &Lanes<f32, V, G>,
+    b: &Lanes<f32, V, G>,
+) {
     let factors = a.as_flattened().iter().zip(b.as_flattened());
     for (acc, (a, b)) in acc.as_flattened_mut().iter_mut().zip(factors) {
         *acc += a * b;
     }
 }
 
-/// Adds to `acc` the sum of `w * source` over the taps and pixels of `source[.., width, c]` where
-/// `rows` and `columns` meet.
+/// Calls `f(pixel, filters)` for the pixels of `source[.., width, c]` and the taps of `w` where `rows`
+/// and `columns` meet.
 #[inline(always)]
-fn gather<const V: usize, const G: usize>(
+fn meet<T>(
     s: &Depthwise,
-    source: &[f32],
+    source: &[T],
     width: usize,
     rows: Overlap,
     columns: Overlap,
-    w: &[f32],
-    channel: usize,
-    mut acc: Lanes<V, G>,
-) -> Lanes<V, G> {
+    w: &[T],
+    mut f: impl FnMut(&[T], &[T]),
+) {
     let filters = s.filters();
     for t in 0..rows.len {
         let pixels = &source[((rows.at + t) * width + columns.at) * s.c..][..columns.len * s.c];
-        let row = &w[rows.tap(t) * s.kw * filters..][..s.kw * filters];
+        let w = &w[rows.tap(t) * s.kw * filters..][..s.kw * filters];
         for (u, pixel) in pixels.chunks_exact(s.c).enumerate() {
-            let x: Lanes<V, G> = load(pixel, channel);
-            let w: Lanes<V, G> = spread(&row[columns.tap(u) * filters..][..filters], channel, s.share);
-            multiply_add(&mut acc, &x, &w);
+            f(pixel, &w[columns.tap(u) * filters..][..filters]);
         }
     }
-    acc
 }
 
 /// `y = x * w + b`, each channel by itself.
@@ -215,17 +242,19 @@ struct Forward<'a> {
 
 impl Pass for Forward<'_> {
     #[inline(always)]
-    fn block<const V: usize, const G: usize>(&mut self, channel: usize) {
+    fn block<const V: usize, const G: usize>(&mut self, block: Block<V, G>) {
         let Self { s, x, w, b, .. } = *self;
         let (oh, ow) = (s.oh(), s.ow());
-        let bias: Lanes<V, G> = if b.is_empty() { [[0.0; V]; G] } else { spread(b, channel, s.share) };
+        let bias = if b.is_empty() { [[0.0; V]; G] } else { block.spread(b) };
         for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(self.y.chunks_exact_mut(oh * ow * s.c)) {
             for (oy, y) in y.chunks_exact_mut(ow * s.c).enumerate() {
                 let rows = s.vertical().inputs(oy);
                 for (ox, y) in y.chunks_exact_mut(s.c).enumerate() {
-                    let columns = s.horizontal().inputs(ox);
-                    let lanes = gather(s, x, s.w, rows, columns, w, channel, bias);
-                    y[channel..channel + V * G].copy_from_slice(lanes.as_flattened());
+                    let mut acc = bias;
+                    meet(s, x, s.w, rows, s.horizontal().inputs(ox), w, |x, w| {
+                        multiply_add(&mut acc, &block.load(x), &block.spread(w));
+                    });
+                    block.store(acc, y);
                 }
             }
         }
@@ -306,16 +335,18 @@ struct InputGrad<'a> {
 
 impl Pass for InputGrad<'_> {
     #[inline(always)]
-    fn block<const V: usize, const G: usize>(&mut self, channel: usize) {
+    fn block<const V: usize, const G: usize>(&mut self, block: Block<V, G>) {
         let Self { s, w, dy, .. } = *self;
         let (oh, ow) = (s.oh(), s.ow());
         for (dx, dy) in self.dx.chunks_exact_mut(s.h * s.w * s.c).zip(dy.chunks_exact(oh * ow * s.c)) {
             for (iy, dx) in dx.chunks_exact_mut(s.w * s.c).enumerate() {
                 let rows = s.vertical().windows_over(iy);
                 for (ix, dx) in dx.chunks_exact_mut(s.c).enumerate() {
-                    let columns = s.horizontal().windows_over(ix);
-                    let lanes = gather(s, dy, ow, rows, columns, w, channel, [[0.0; V]; G]);
-                    dx[channel..channel + V * G].copy_from_slice(lanes.as_flattened());
+                    let mut acc = [[0.0; V]; G];
+                    meet(s, dy, ow, rows, s.horizontal().windows_over(ix), w, |dy, w| {
+                        multiply_add(&mut acc, &block.load(dy), &block.spread(w));
+                    });
+                    block.store(acc, dx);
                 }
             }
         }
@@ -333,7 +364,7 @@ struct FilterGrad<'a> {
 
 impl Pass for FilterGrad<'_> {
     #[inline(always)]
-    fn block<const V: usize, const G: usize>(&mut self, channel: usize) {
+    fn block<const V: usize, const G: usize>(&mut self, block: Block<V, G>) {
         let Self { s, x, dy, .. } = *self;
         let (oh, ow, filters) = (s.oh(), s.ow(), s.filters());
         for (x, dy) in x.chunks_exact(s.h * s.w * s.c).zip(dy.chunks_exact(oh * ow * s.c)) {
@@ -344,21 +375,21 @@ impl Pass for FilterGrad<'_> {
                     let dw = &mut self.dw[rows.tap(t) * s.kw * filters..][..s.kw * filters];
                     for (kx, dw) in dw.chunks_exact_mut(filters).enumerate() {
                         let (first, at, len) = s.horizontal().windows_of_tap(kx);
-                        let mut acc: Lanes<V, G> = [[0.0; V]; G];
+                        let mut acc = [[0.0; V]; G];
                         for o in 0..len {
-                            let x: Lanes<V, G> = load(&x[(at + o * s.stride_w) * s.c..], channel);
-                            let g: Lanes<V, G> = load(&dy[(first + o) * s.c..], channel);
-                            multiply_add(&mut acc, &x, &g);
+                            let x = &x[(at + o * s.stride_w) * s.c..];
+                            let g = &dy[(first + o) * s.c..];
+                            multiply_add(&mut acc, &block.load(x), &block.load(g));
                         }
-                        fold(acc, channel, s.share, dw);
+                        block.fold(acc, dw);
                     }
                 }
                 if !self.db.is_empty() {
-                    let mut acc: Lanes<V, G> = [[0.0; V]; G];
+                    let mut acc = [[0.0; V]; G];
                     for g in dy.chunks_exact(s.c) {
-                        multiply_add(&mut acc, &load(g, channel), &[[1.0; V]; G]);
+                        multiply_add(&mut acc, &block.load(g), &[[1.0; V]; G]);
                     }
-                    fold(acc, channel, s.share, self.db);
+                    block.fold(acc, self.db);
                 }
             }
         }
@@ -507,17 +538,8 @@ const fn integer_signature(s: &Depthwise, zero_in: i32, y: Operand) -> Signature
     Signature::new(&[i8s(&s.x_dims()), i8s(&s.w_dims()), i32s(&per_filter), i32s(&per_filter), i8s(&per_filter)], &[y])
 }
 
-/// The pixels of an image, row by row.
 #[inline(always)]
-fn pixels(h: usize, w: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..h).flat_map(move |y| (0..w).map(move |x| (y, x)))
-}
-
-/// Channels whose integer sums a small core keeps in registers.
-const SUMS: usize = 4;
-
-#[inline(always)]
-fn integer<T>(
+fn integer<T: Copy + Default>(
     s: &Depthwise,
     zero_in: i32,
     x: &[i8],
@@ -528,39 +550,65 @@ fn integer<T>(
     y: &mut [T],
     finish: impl Fn(i32) -> T,
 ) {
-    let (oh, ow, filters) = (s.oh(), s.ow(), s.filters());
-    let padding = [zero_in as i8; SUMS];
     vectorised(
         #[inline(always)]
-        || {
-            for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(y.chunks_exact_mut(oh * ow * s.c)) {
-                for ((oy, ox), y) in pixels(oh, ow).zip(y.chunks_exact_mut(s.c)) {
-                    for (block, y) in y.chunks_mut(SUMS).enumerate() {
-                        let channel = block * SUMS;
-                        let filter: [usize; SUMS] = core::array::from_fn(|i| (channel + i.min(y.len() - 1)) / s.share);
-                        let mut acc = filter.map(|f| bias[f]);
-                        for ky in 0..s.kh {
-                            let iy = (oy * s.stride_h + ky).checked_sub(s.pad_h).filter(|&i| i < s.h);
-                            for kx in 0..s.kw {
-                                let ix = (ox * s.stride_w + kx).checked_sub(s.pad_w).filter(|&i| i < s.w);
-                                let x = match (iy, ix) {
-                                    (Some(iy), Some(ix)) => &x[(iy * s.w + ix) * s.c + channel..],
-                                    _ => &padding[..],
-                                };
-                                let w = &w[(ky * s.kw + kx) * filters..];
-                                for ((acc, &x), &f) in acc.iter_mut().zip(x).zip(&filter) {
-                                    *acc += i32::from(x) * i32::from(w[f]);
+        || Integer { s, zero_in, x, w, bias, multiplier, shift, y, finish }.all(s),
+    );
+}
+
+struct Integer<'a, T, F> {
+    s: &'a Depthwise,
+    zero_in: i32,
+    x: &'a [i8],
+    w: &'a [i8],
+    bias: &'a [i32],
+    multiplier: &'a [i32],
+    shift: &'a [i8],
+    y: &'a mut [T],
+    finish: F,
+}
+
+impl<T: Copy + Default, F: Fn(i32) -> T> Pass for Integer<'_, T, F> {
+    #[inline(always)]
+    fn block<const V: usize, const G: usize>(&mut self, block: Block<V, G>) {
+        let Self { s, zero_in, x, w, .. } = *self;
+        let (oh, ow, filters) = (s.oh(), s.ow(), s.filters());
+        let bias = block.spread(self.bias);
+        let (multiplier, shift) = (block.spread(self.multiplier), block.spread(self.shift));
+        for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(self.y.chunks_exact_mut(oh * ow * s.c)) {
+            for (oy, y) in y.chunks_exact_mut(ow * s.c).enumerate() {
+                let rows = s.vertical().inputs(oy);
+                for (ox, y) in y.chunks_exact_mut(s.c).enumerate() {
+                    let columns = s.horizontal().inputs(ox);
+                    let mut acc = bias;
+                    meet(s, x, s.w, rows, columns, w, |x, w| {
+                        let (x, w) = (block.load(x), block.spread(w));
+                        let factors = x.as_flattened().iter().zip(w.as_flattened());
+                        for (acc, (&x, &w)) in acc.as_flattened_mut().iter_mut().zip(factors) {
+                            *acc += i32::from(x) * i32::from(w);
+                        }
+                    });
+                    if zero_in != 0 && rows.len * columns.len < s.kh * s.kw {
+                        for (tap, w) in w.chunks_exact(filters).enumerate() {
+                            if !(rows.has_tap(tap / s.kw) && columns.has_tap(tap % s.kw)) {
+                                let w = block.spread(w);
+                                for (acc, &w) in acc.as_flattened_mut().iter_mut().zip(w.as_flattened()) {
+                                    *acc += zero_in * i32::from(w);
                                 }
                             }
                         }
-                        for ((y, acc), f) in y.iter_mut().zip(acc).zip(filter) {
-                            *y = finish(requantise(acc, multiplier[f], shift[f] as u32));
-                        }
                     }
+                    let mut out = [[T::default(); V]; G];
+                    let scales = multiplier.as_flattened().iter().zip(shift.as_flattened());
+                    let sums = acc.as_flattened().iter().zip(scales);
+                    for (out, (&acc, (&multiplier, &shift))) in out.as_flattened_mut().iter_mut().zip(sums) {
+                        *out = (self.finish)(requantise(acc, multiplier, shift as u32));
+                    }
+                    block.store(out, y);
                 }
             }
-        },
-    );
+        }
+    }
 }
 
 #[cfg(test)]

@@ -466,22 +466,58 @@ impl MaxPoolGrad {
 
 /// Every window hands its gradient to its first maximum; overwrites `dx`.
 pub fn max_grad(s: &MaxPoolGrad, x: &[f32], dy: &[f32], dx: &mut [f32]) {
+    const LANES: usize = 8;
     let s = s.geometry();
     let (oh, ow) = (s.oh(), s.ow());
     let image = s.h * s.w * s.c;
     dx.fill(0.0);
-    let images = x.chunks_exact(image).zip(dx.chunks_exact_mut(image));
-    for ((x, dx), dy) in images.zip(dy.chunks_exact(oh * ow * s.c)) {
-        for (oy, dy) in dy.chunks_exact(ow * s.c).enumerate() {
-            for (ox, dy) in dy.chunks_exact(s.c).enumerate() {
-                for (channel, g) in dy.iter().enumerate() {
-                    let at = s.pixels(oy, ox).map(|at| at + channel);
-                    if let Some(best) = at.reduce(|best, at| if wins(x[at], x[best]) { at } else { best }) {
-                        dx[best] += g;
+    vectorised(
+        #[inline(always)]
+        || {
+            let images = x.chunks_exact(image).zip(dx.chunks_exact_mut(image));
+            for ((x, dx), dy) in images.zip(dy.chunks_exact(oh * ow * s.c)) {
+                for (oy, dy) in dy.chunks_exact(ow * s.c).enumerate() {
+                    for (ox, dy) in dy.chunks_exact(s.c).enumerate() {
+                        let (blocks, rest) = dy.as_chunks::<LANES>();
+                        for (i, dy) in blocks.iter().enumerate() {
+                            hand_back(&s, oy, ox, i * LANES, x, dy, dx);
+                        }
+                        for (i, &dy) in rest.iter().enumerate() {
+                            hand_back(&s, oy, ox, blocks.len() * LANES + i, x, &[dy], dx);
+                        }
                     }
                 }
             }
+        },
+    );
+}
+
+/// Adds the gradient of window `(oy, ox)` in the channels from `channel` on to the first maxima.
+#[inline(always)]
+fn hand_back<const V: usize>(
+    s: &MaxPool,
+    oy: usize,
+    ox: usize,
+    channel: usize,
+    x: &[f32],
+    dy: &[f32; V],
+    dx: &mut [f32],
+) {
+    let corner = oy * s.stride_h * s.w + ox * s.stride_w;
+    let mut winner = [corner * s.c; V];
+    let mut best = [f32::NEG_INFINITY; V];
+    for ky in 0..s.kh {
+        for kx in 0..s.kw {
+            let at = (corner + ky * s.w + kx) * s.c;
+            for (i, x) in x[at + channel..][..V].iter().enumerate() {
+                let better = wins(*x, best[i]);
+                best[i] = if better { *x } else { best[i] };
+                winner[i] = if better { at } else { winner[i] };
+            }
         }
+    }
+    for (i, (g, at)) in dy.iter().zip(winner).enumerate() {
+        dx[at + channel + i] += g;
     }
 }
 

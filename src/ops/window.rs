@@ -29,6 +29,12 @@ impl Overlap {
     pub fn tap(&self, i: usize) -> usize {
         self.tap.wrapping_add_signed(self.step * i as isize)
     }
+
+    /// Whether tap `k` of a window meets an input.
+    #[inline(always)]
+    pub fn has_tap(&self, k: usize) -> bool {
+        k.wrapping_sub(self.tap) < self.len
+    }
 }
 
 impl Axis {
@@ -121,6 +127,9 @@ mod tests {
                 for o in 0..a.windows() {
                     let m = a.inputs(o);
                     by_window.extend((0..m.len).map(|i| (o, m.tap(i), m.at + i)));
+                    for k in 0..kernel {
+                        assert_eq!(m.has_tap(k), want.iter().any(|&(window, tap, _)| (window, tap) == (o, k)));
+                    }
                 }
                 assert_eq!(by_window, want, "{size} {kernel} {stride} {pad}");
                 let mut by_input = Vec::new();
