@@ -2,7 +2,7 @@
 //! is convolved with the same weights. A 1-D convolution has `h = 1` and `kh = 1`.
 
 use super::window::Axis;
-use super::{Signature, f32s, i8s, i16s, i32s};
+use super::{DType, Signature, f32s, i8s, i32s, operand};
 use crate::arch::{Matrix, matmul, vectorised};
 use crate::math::fixed::{requantise, saturate_i8, saturate_i16};
 
@@ -381,9 +381,7 @@ impl ConvI8 {
         if self.lo < -128 || self.hi > 127 || self.lo > self.hi || self.zero < -128 || self.zero > 127 {
             return Signature::invalid("the output range of an int8 convolution leaves int8");
         }
-        let s = self.geometry();
-        let d = s.dims();
-        integer_signature(&s, self.zero_in, i8s(&d.y))
+        integer_signature(&self.geometry(), self.zero_in, DType::I8)
     }
 
     /// Multiply-accumulates.
@@ -440,9 +438,7 @@ impl ConvI16 {
 
     /// Inputs `x, w, bias, multiplier, shift`; output `y`.
     pub const fn signature(&self) -> Signature {
-        let s = self.geometry();
-        let d = s.dims();
-        integer_signature(&s, self.zero_in, i16s(&d.y))
+        integer_signature(&self.geometry(), self.zero_in, DType::I16)
     }
 
     /// Multiply-accumulates.
@@ -456,7 +452,7 @@ pub fn forward_i16(s: &ConvI16, x: &[i8], w: &[i8], bias: &[i32], multiplier: &[
     integer(&s.geometry(), s.zero_in, x, w, bias, multiplier, shift, y, saturate_i16);
 }
 
-const fn integer_signature(s: &Conv, zero_in: i32, y: super::Operand) -> Signature {
+const fn integer_signature(s: &Conv, zero_in: i32, y: DType) -> Signature {
     if let Some(why) = s.reason() {
         return Signature::invalid(why);
     }
@@ -465,7 +461,10 @@ const fn integer_signature(s: &Conv, zero_in: i32, y: super::Operand) -> Signatu
     }
     let d = s.dims();
     let per_channel = [s.c_out];
-    Signature::new(&[i8s(&d.x), i8s(&d.w), i32s(&per_channel), i32s(&per_channel), i8s(&per_channel)], &[y])
+    Signature::new(
+        &[i8s(&d.x), i8s(&d.w), i32s(&per_channel), i32s(&per_channel), i8s(&per_channel)],
+        &[operand(y, &d.y)],
+    )
 }
 
 /// Longest patch that is copied to the stack: where the rows of a patch are short, as of the first
@@ -732,6 +731,9 @@ mod tests {
         ] {
             assert!(Conv::from_words(&words).signature().reason().is_some(), "{words:?}");
             assert!(ConvGrad::from_words(&words).signature().reason().is_some(), "{words:?}");
+            let integer: Vec<u32> = words.into_iter().chain([0, 0, 0, 0]).collect();
+            assert!(ConvI8::from_words(&integer).signature().reason().is_some(), "{words:?}");
+            assert!(ConvI16::from_words(&integer).signature().reason().is_some(), "{words:?}");
         }
         // No overflow on the way: an absurd shape matches no tensor.
         let s = Conv::from_words(&[huge, huge, huge, huge, huge, huge, huge, huge, huge, huge - 1, huge - 1, huge]);

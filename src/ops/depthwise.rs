@@ -2,7 +2,7 @@
 //! SOFT's local path over V, one filter for all channels of a head.
 
 use super::window::{Axis, Overlap};
-use super::{Operand, Signature, f32s, i8s, i16s, i32s};
+use super::{DType, Signature, f32s, i8s, i32s, operand};
 use crate::arch::vectorised;
 use crate::math::fixed::{requantise, saturate_i8, saturate_i16};
 
@@ -448,8 +448,7 @@ impl DepthwiseI8 {
         if self.lo < -128 || self.hi > 127 || self.lo > self.hi || self.zero < -128 || self.zero > 127 {
             return Signature::invalid("the output range of an int8 depthwise convolution leaves int8");
         }
-        let s = self.geometry();
-        integer_signature(&s, self.zero_in, i8s(&s.y_dims()))
+        integer_signature(&self.geometry(), self.zero_in, DType::I8)
     }
 
     /// Multiply-accumulates.
@@ -504,8 +503,7 @@ impl DepthwiseI16 {
 
     /// Inputs `x, w, bias, multiplier, shift`; output `y`.
     pub const fn signature(&self) -> Signature {
-        let s = self.geometry();
-        integer_signature(&s, self.zero_in, i16s(&s.y_dims()))
+        integer_signature(&self.geometry(), self.zero_in, DType::I16)
     }
 
     /// Multiply-accumulates.
@@ -527,7 +525,7 @@ pub fn forward_i16(
     integer(&s.geometry(), s.zero_in, x, w, bias, multiplier, shift, y, saturate_i16);
 }
 
-const fn integer_signature(s: &Depthwise, zero_in: i32, y: Operand) -> Signature {
+const fn integer_signature(s: &Depthwise, zero_in: i32, y: DType) -> Signature {
     if let Some(why) = s.reason() {
         return Signature::invalid(why);
     }
@@ -535,7 +533,10 @@ const fn integer_signature(s: &Depthwise, zero_in: i32, y: Operand) -> Signature
         return Signature::invalid("the zero point of an int8 input leaves int8");
     }
     let per_filter = [s.filters()];
-    Signature::new(&[i8s(&s.x_dims()), i8s(&s.w_dims()), i32s(&per_filter), i32s(&per_filter), i8s(&per_filter)], &[y])
+    Signature::new(
+        &[i8s(&s.x_dims()), i8s(&s.w_dims()), i32s(&per_filter), i32s(&per_filter), i8s(&per_filter)],
+        &[operand(y, &s.y_dims())],
+    )
 }
 
 #[inline(always)]
@@ -755,6 +756,9 @@ mod tests {
         ] {
             assert!(Depthwise::from_words(&words).signature().reason().is_some(), "{words:?}");
             assert!(DepthwiseGrad::from_words(&words).signature().reason().is_some(), "{words:?}");
+            let integer: Vec<u32> = words.into_iter().chain([0, 0, 0, 0]).collect();
+            assert!(DepthwiseI8::from_words(&integer).signature().reason().is_some(), "{words:?}");
+            assert!(DepthwiseI16::from_words(&integer).signature().reason().is_some(), "{words:?}");
         }
         let s = Depthwise::from_words(&[huge, huge, huge, huge, huge, huge, 1, 1, huge - 1, huge - 1, 1]);
         assert_eq!(s.signature().input(0).len, u64::MAX);

@@ -2,7 +2,7 @@
 //! all tokens before the head, and the maximum.
 
 use super::window::Axis;
-use super::{Operand, Signature, f32s, i8s, i16s};
+use super::{DType, Signature, f32s, i8s, operand};
 use crate::arch::vectorised;
 use core::num::NonZero;
 use core::ops::Range;
@@ -223,8 +223,7 @@ impl AvgPoolI8 {
 
     /// Input `x`; output `y`.
     pub const fn signature(&self) -> Signature {
-        let s = self.geometry();
-        integer_signature(&s, i8s(&s.x_dims()), i8s(&s.y_dims()))
+        integer_signature(&self.geometry(), DType::I8)
     }
 
     /// Multiply-accumulates.
@@ -241,8 +240,7 @@ impl AvgPoolI16 {
 
     /// Input `x`; output `y`.
     pub const fn signature(&self) -> Signature {
-        let s = self.geometry();
-        integer_signature(&s, i16s(&s.x_dims()), i16s(&s.y_dims()))
+        integer_signature(&self.geometry(), DType::I16)
     }
 
     /// Multiply-accumulates.
@@ -254,14 +252,14 @@ impl AvgPoolI16 {
 /// Most pixels of an integer window: their sum, made positive, must fit 32 bits.
 const MAX_WINDOW: u32 = 1 << 16;
 
-const fn integer_signature(s: &AvgPool, x: Operand, y: Operand) -> Signature {
+const fn integer_signature(s: &AvgPool, dtype: DType) -> Signature {
     if let Some(why) = s.reason() {
         return Signature::invalid(why);
     }
     if s.largest_window() > MAX_WINDOW as u64 {
         return Signature::invalid("an integer pooling window of more than 65536 pixels");
     }
-    Signature::new(&[x], &[y])
+    Signature::new(&[operand(dtype, &s.x_dims())], &[operand(dtype, &s.y_dims())])
 }
 
 /// `sum / count`, rounded to nearest, ties up, for values of at least `-offset`, where `offset` is
@@ -764,6 +762,9 @@ mod tests {
         for words in [[0, 1, 1, 1, 1, 1], [1, 4, 4, 1, 0, 1], [1, 1 << 16, 1, 1, 1 << 15, 1], [u32::MAX; 6]] {
             assert!(AvgPool::from_words(&words).signature().reason().is_some(), "{words:?}");
             assert!(AvgPoolGrad::from_words(&words).signature().reason().is_some(), "{words:?}");
+            let [_, rest @ ..] = words;
+            assert!(words[0] == 0 || AvgPoolI8::from_words(&rest).signature().reason().is_some(), "{words:?}");
+            assert!(words[0] == 0 || AvgPoolI16::from_words(&rest).signature().reason().is_some(), "{words:?}");
         }
         assert!(AvgPoolI16 { h: 256, w: 257, c: 1, oh: 1, ow: 1 }.signature().reason().is_some());
         assert!(AvgPoolI16 { h: 256, w: 256, c: 1, oh: 1, ow: 1 }.signature().reason().is_none());
