@@ -62,6 +62,8 @@ struct Rewrite<'a> {
     forms: Vec<Vec<Form>>,
     /// Source tensors that a ReLU makes of a sole-read tensor, folded into the op before it.
     relu_of: Vec<Option<TensorId>>,
+    /// The exponents of the columns of a product.
+    exponents: Vec<Option<TensorId>>,
     out: Program,
 }
 
@@ -141,7 +143,7 @@ impl<'a> Rewrite<'a> {
         let id = out.add(raw.name.clone(), dtype, &raw.shape, Role::Activation);
         out.inputs.push(id);
         forms[input.index()].push(Form { id, dtype, scale: 1.0, zero: 0 });
-        Ok(Self { source, wanted, forms, relu_of, out })
+        Ok(Self { source, wanted, forms, relu_of, exponents: vec![None; n], out })
     }
 
     fn finish(mut self) -> Result<Program, HostError> {
@@ -444,12 +446,144 @@ impl<'a> Rewrite<'a> {
                 };
                 self.out.push(op, &[Some(x.id)], &[Some(y.id)]);
             }
+            Op::Gram(s) => {
+                let l = self.read(node.ins[0], DType::I8)?;
+                let a = self.add(y_id, DType::I16, ONE_Q15, 0);
+                let (multiplier, shift) = self.exponent(y_id, l.scale)?;
+                let op = ops::gram::GramI8 { m: s.m, heads: s.heads, d: s.d, multiplier, shift };
+                self.out.push(op, &[Some(l.id)], &[Some(a.id)]);
+            }
+            Op::InverseNewton(ops::inverse::InverseNewton { count, m, iterations, ridge }) => {
+                let ridge = q22(ridge);
+                self.inverse(node, ops::inverse::InverseNewtonQ22 { heads: count, m, iterations, ridge }.into())?;
+            }
+            Op::InverseLdlt(ops::inverse::InverseLdlt { count, m, ridge }) => {
+                let ridge = q22(ridge);
+                self.inverse(node, ops::inverse::InverseLdltQ22 { heads: count, m, ridge }.into())?;
+            }
+            Op::SymNorm(s) => {
+                let v = self.read(node.ins[0], DType::I32)?;
+                let a = self.read(node.ins[1], DType::I16)?;
+                let y = self.add(y_id, DType::I32, v.scale, 0);
+                let op = ops::sym_norm::SymNormQ22 { heads: s.count, m: s.m };
+                self.out.push(op, &[Some(v.id), Some(a.id)], &[Some(y.id)]);
+            }
+            Op::KernelAccumulate(s) => {
+                let [q, l, v] = self.attended(node)?;
+                let (multiplier, shift) = self.exponent(y_id, q.scale)?;
+                let w_shift = ops::kernel::AccumulateI8::w_shift(s.n);
+                let w = self.add(y_id, DType::I32, v.scale * ONE_Q15 * f64::from(w_shift).exp2(), 0);
+                let op: Op = ops::kernel::AccumulateI8 {
+                    n: s.n,
+                    m: s.m,
+                    heads: s.heads,
+                    d: s.d,
+                    multiplier,
+                    shift,
+                    w_shift,
+                }
+                .into();
+                let scratch = self.scratch(y_id, op, 1);
+                self.out.push(op, &[Some(q.id), Some(l.id), Some(v.id)], &[Some(w.id), scratch]);
+            }
+            Op::Product(s) => {
+                let inverse = self.read(node.ins[0], DType::I32)?;
+                let w = self.read(node.ins[1], DType::I32)?;
+                // In units of w, times a power of two per column that travels beside it.
+                let u = self.add(y_id, DType::I16, w.scale, 0);
+                let op: Op = ops::product::ProductQ22 { heads: s.count, m: s.m, d: s.d }.into();
+                let exponents = self.out.add(
+                    format!("{}.exponents", self.name(y_id)),
+                    DType::I32,
+                    &[s.count, s.d],
+                    Role::Activation,
+                );
+                self.exponents[y_id.index()] = Some(exponents);
+                let scratch = self.scratch(y_id, op, 2);
+                self.out.push(op, &[Some(inverse.id), Some(w.id)], &[Some(u.id), Some(exponents), scratch]);
+            }
+            Op::KernelApply(s) => {
+                let q = self.read(node.ins[0], DType::I8)?;
+                let l = self.read(node.ins[1], DType::I8)?;
+                let u = self.read(node.ins[2], DType::I16)?;
+                let exponents = node.ins[2].and_then(|u| self.exponents[u.index()]);
+                let y = self.form(y_id, DType::I8);
+                let (multiplier, shift) = self.exponent(y_id, q.scale)?;
+                let out = self.multiplier(y_id, u.scale / y.scale)?;
+                let op: Op = ops::kernel::ApplyI8 {
+                    n: s.n,
+                    m: s.m,
+                    heads: s.heads,
+                    d: s.d,
+                    multiplier,
+                    shift,
+                    out_multiplier: out.value,
+                    out_shift: out.shift as i32,
+                    zero: y.zero,
+                    lo: -128,
+                    hi: 127,
+                }
+                .into();
+                let scratch = self.scratch(y_id, op, 1);
+                self.out.push(op, &[Some(q.id), Some(l.id), Some(u.id), exponents], &[Some(y.id), scratch]);
+            }
+            Op::SoftmaxAttention(s) => {
+                let [q, k, v] = self.attended(node)?;
+                let y = self.form(y_id, DType::I8);
+                let exponent = 65536.0 * core::f64::consts::LOG2_E * f64::from(s.scale) * q.scale * k.scale;
+                let factor = self.multiplier(y_id, exponent)?;
+                let out = self.multiplier(y_id, f64::from(-23).exp2() * v.scale / y.scale)?;
+                let op: Op = ops::softmax_attention::SoftmaxAttentionI8 {
+                    n: s.n,
+                    heads: s.heads,
+                    d: s.d,
+                    multiplier: factor.value,
+                    shift: factor.shift as i32,
+                    out_multiplier: out.value,
+                    out_shift: out.shift as i32,
+                    zero: y.zero,
+                    lo: -128,
+                    hi: 127,
+                }
+                .into();
+                let scratch = self.scratch(y_id, op, 1);
+                self.out.push(op, &[Some(q.id), Some(k.id), Some(v.id)], &[Some(y.id), scratch]);
+            }
             op => {
                 let problem = format!("is made by {}, which has no integer form", op.kind().name());
                 return Err(HostError::new(self.name(y_id), problem, "use a model of ops that have one"));
             }
         }
         Ok(())
+    }
+
+    /// Queries, keys or landmarks, and values.
+    fn attended(&mut self, node: &Node) -> Result<[Form; 3], HostError> {
+        let [q, k, v] = [0, 1, 2].map(|i| node.ins[i]);
+        Ok([self.read(q, DType::I8)?, self.read(k, DType::I8)?, self.read(v, DType::I8)?])
+    }
+
+    /// Multiplier and shift that turn a squared distance at `scale` into the exponent of the Gaussian
+    /// kernel, base 2, in Q16.
+    fn exponent(&self, id: TensorId, scale: f64) -> Result<(i32, i32), HostError> {
+        let factor = self.multiplier(id, 65536.0 * core::f64::consts::LOG2_E * scale * scale / 2.0)?;
+        Ok((factor.value, factor.shift as i32))
+    }
+
+    fn inverse(&mut self, node: &Node, op: Op) -> Result<(), HostError> {
+        let y_id = node.outs[0].expect("the first output is never optional");
+        let a = self.read(node.ins[0], DType::I16)?;
+        let v = self.add(y_id, DType::I32, f64::from(-22).exp2(), 0);
+        let scratch = self.scratch(y_id, op, 1);
+        self.out.push(op, &[Some(a.id)], &[Some(v.id), scratch]);
+        Ok(())
+    }
+
+    /// Scratch of `op`, its output `i`.
+    fn scratch(&mut self, id: TensorId, op: Op, i: usize) -> Option<TensorId> {
+        let scratch = op.signature().output(i);
+        let name = format!("{}.scratch", self.name(id));
+        Some(self.out.add(name, scratch.dtype, &[scratch.len as usize], Role::Activation))
     }
 
     fn quantised_i16(&mut self, values: &[f32], scale: f64, name: String, shape: &[usize]) -> Option<TensorId> {
@@ -515,6 +649,14 @@ impl<'a> Rewrite<'a> {
         self.out.push(op, &[Some(a.id), Some(b.id)], &[Some(y.id)]);
         Ok(())
     }
+}
+
+/// Real value of one unit of Q15.
+const ONE_Q15: f64 = 1.0 / 32768.0;
+
+/// A ridge in Q22.
+fn q22(ridge: f32) -> i32 {
+    (f64::from(ridge) * f64::from(1 << 22) + 0.5).floor() as i32
 }
 
 struct Requantised {
