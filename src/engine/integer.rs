@@ -33,5 +33,13 @@ pub(super) fn run<S: Runs>(kind: Kind, words: &[u32; MAX_SHAPE_WORDS], o: &mut O
         PrependI16: tokens::prepend_i16(i16, i16, i16_mut);
         TakeI16: tokens::take_i16(i16, i16_mut);
         TakeI8: tokens::take_i8(i8, i8_mut);
+        SoftmaxAttentionI8: softmax_attention::forward_i8(i8, i8, i8, i8_mut, i32_mut);
+        GramI8: gram::forward_i8(i8, i16_mut);
+        InverseNewtonQ22: inverse::newton_q22(i16, i32_mut, i32_mut);
+        InverseLdltQ22: inverse::ldlt_q22(i16, i32_mut, i32_mut);
+        SymNormQ22: sym_norm::forward_q22(i16, i32_mut) @ in_place;
+        AccumulateI8: kernel::accumulate_i8(i8, i8, i8, i32_mut, i32_mut);
+        ProductQ22: product::forward_q22(i32, i32, i16_mut, i32_mut, i32_mut);
+        ApplyI8: kernel::apply_i8(i8, i8, i16, i32, i8_mut, i32_mut);
     }
 }

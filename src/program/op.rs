@@ -185,6 +185,14 @@ op_table! {
     80 PrependI16 = tokens::PrependI16,
     81 TakeI16 = tokens::TakeI16,
     82 TakeI8 = tokens::TakeI8,
+    83 SoftmaxAttentionI8 = softmax_attention::SoftmaxAttentionI8,
+    84 GramI8 = gram::GramI8,
+    85 InverseNewtonQ22 = inverse::InverseNewtonQ22,
+    86 InverseLdltQ22 = inverse::InverseLdltQ22,
+    87 SymNormQ22 = sym_norm::SymNormQ22,
+    88 AccumulateI8 = kernel::AccumulateI8,
+    89 ProductQ22 = product::ProductQ22,
+    90 ApplyI8 = kernel::ApplyI8,
 }
 
 impl Op {

@@ -473,16 +473,9 @@ impl<'a> Rewrite<'a> {
                 let (multiplier, shift) = self.exponent(y_id, q.scale)?;
                 let w_shift = ops::kernel::AccumulateI8::w_shift(s.n);
                 let w = self.add(y_id, DType::I32, v.scale * ONE_Q15 * f64::from(w_shift).exp2(), 0);
-                let op: Op = ops::kernel::AccumulateI8 {
-                    n: s.n,
-                    m: s.m,
-                    heads: s.heads,
-                    d: s.d,
-                    multiplier,
-                    shift,
-                    w_shift,
-                }
-                .into();
+                let op: Op =
+                    ops::kernel::AccumulateI8 { n: s.n, m: s.m, heads: s.heads, d: s.d, multiplier, shift, w_shift }
+                        .into();
                 let scratch = self.scratch(y_id, op, 1);
                 self.out.push(op, &[Some(q.id), Some(l.id), Some(v.id)], &[Some(w.id), scratch]);
             }
