@@ -161,8 +161,9 @@ impl<'m> Memory<'m> {
         self
     }
 
-    /// Checks that the banks are large enough for `view`, aligned, and writable where it writes.
-    pub(super) fn check(&self, view: View<'_>) -> Result<(), Error> {
+    /// Checks that the banks are large enough for `view`, aligned, and writable where its first `ops`
+    /// ops write.
+    pub(super) fn check(&self, view: View<'_>, ops: usize) -> Result<(), Error> {
         for space in Space::ALL {
             let (bank, needed) = (&self.banks[space as usize], view.size(space));
             if bank.len < needed {
@@ -173,7 +174,7 @@ impl<'m> Memory<'m> {
                 return Err(Error::Misaligned { needed: ALIGN, found: 1 << misaligned.trailing_zeros() });
             }
         }
-        for record in view.ops() {
+        for record in view.ops().take(ops) {
             for i in 0..record.n_outs() {
                 if let Some(id) = record.operand(record.n_ins() + i) {
                     let space = view.tensor(id).space;

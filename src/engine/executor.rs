@@ -27,6 +27,8 @@ impl Runs for Every {
 pub struct Executor<'m, S = Every> {
     view: View<'m>,
     memory: Memory<'m>,
+    /// Ops it may run: those before this one.
+    end: usize,
     set: PhantomData<S>,
 }
 
@@ -37,21 +39,34 @@ impl<'m, S: Runs> Executor<'m, S> {
     /// [`Error::UnsupportedOp`] for a kind outside `S`; [`Error::TooSmall`], [`Error::Misaligned`] or
     /// [`Error::ReadOnly`] for memory that does not fit.
     pub fn new(view: View<'m>, memory: Memory<'m>) -> Result<Self, Error> {
+        Self::bind(view, memory, view.n_ops())
+    }
+
+    /// As [`new`](Self::new), for the ops of the first phase only: memory that none of those writes
+    /// may be shared, as shards of a batch share the parameters.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn first_phase(view: View<'m>, memory: Memory<'m>) -> Result<Self, Error> {
+        Self::bind(view, memory, view.shard_ops())
+    }
+
+    fn bind(view: View<'m>, memory: Memory<'m>, end: usize) -> Result<Self, Error> {
         for (index, record) in view.ops().enumerate() {
             if !S::OPS.contains(record.kind) {
                 return Err(Error::UnsupportedOp { index, kind: record.kind as u16 });
             }
         }
         let memory = memory.with_shared(crate::program::Space::Weights, view.weights());
-        memory.check(view)?;
-        Ok(Self { view, memory, set: PhantomData })
+        memory.check(view, end)?;
+        Ok(Self { view, memory, end, set: PhantomData })
     }
 
     /// Binds a model that was checked while compiling, with nothing but weights and an arena that
     /// is large enough.
     pub(super) fn inference(view: View<'m>, arena: &'m mut [u8]) -> Self {
         let memory = Memory::new(arena).with_shared(crate::program::Space::Weights, view.weights());
-        Self { view, memory, set: PhantomData }
+        Self { view, memory, end: view.n_ops(), set: PhantomData }
     }
 
     /// The Program.
@@ -59,9 +74,9 @@ impl<'m, S: Runs> Executor<'m, S> {
         self.view
     }
 
-    /// Runs every op.
+    /// Runs every op, of the first phase if it is bound for that only.
     pub fn run(&mut self, tick: &Tick) {
-        self.run_range(0..self.view.n_ops(), tick);
+        self.run_range(0..self.end, tick);
     }
 
     /// Runs the ops with these indices.
@@ -70,15 +85,14 @@ impl<'m, S: Runs> Executor<'m, S> {
     }
 
     /// Runs the ops with these indices and shows each, after it ran, to `watch`, which may look at
-    /// tensors and change them;
-    /// stops where `watch` says `false`.
+    /// tensors and change them; stops where `watch` says `false`.
     pub fn run_watched(
         &mut self,
         ops: Range<usize>,
         tick: &Tick,
         mut watch: impl FnMut(usize, &OpRecord<'m>, &mut Self) -> bool,
     ) {
-        for (i, record) in self.view.ops().enumerate().take(ops.end).skip(ops.start) {
+        for (i, record) in self.view.ops().enumerate().take(ops.end.min(self.end)).skip(ops.start) {
             run_op::<S>(&record, self.memory.operands(self.view, record), tick);
             if !watch(i, &record, self) {
                 return;
