@@ -8,7 +8,6 @@
 use super::{Signature, f32s, i16s, i32s};
 use crate::arch::{Matrix, matmul, vectorised};
 use crate::math::fixed::{reciprocal, round_shift, saturate_i32};
-use crate::math::float::dot;
 
 shape! {
     /// Newton's iteration, `a[count, m, m]` -> `v[count, m, m]`, with scratch.
@@ -50,8 +49,11 @@ pub fn newton(s: &InverseNewton, a: &[f32], v: &mut [f32], scratch: &mut [f32]) 
     for (a, v) in a.chunks_exact(m * m).zip(v.chunks_exact_mut(m * m)) {
         let norm = a.chunks_exact(m).map(|row| row.iter().sum()).fold(0.0, f32::max);
         let alpha = 0.9 * 2.0 / (norm * norm);
-        for (i, (p, a)) in minus_p.iter_mut().zip(a).enumerate() {
-            *p = -if i % (m + 1) == 0 { a + ridge } else { *a };
+        for (p, a) in minus_p.iter_mut().zip(a) {
+            *p = -a;
+        }
+        for p in minus_p.iter_mut().step_by(m + 1) {
+            *p -= ridge;
         }
         for (v, p) in v.iter_mut().zip(&*minus_p) {
             *v = -alpha * p;
@@ -103,20 +105,16 @@ impl InverseLdlt {
 pub fn ldlt(s: &InverseLdlt, a: &[f32], v: &mut [f32], scratch: &mut [f32]) {
     let InverseLdlt { m, ridge, .. } = *s;
     let (factor, rest) = scratch.split_at_mut(m * m);
-    let (row, reciprocal) = rest.split_at_mut(m);
+    let (row, reciprocals) = rest.split_at_mut(m);
     vectorised(
         #[inline(always)]
         || {
             for (a, v) in a.chunks_exact(m * m).zip(v.chunks_exact_mut(m * m)) {
-                factorise(m, ridge, a, factor, row, reciprocal);
-                for i in 0..m {
-                    for (z, (w, r)) in row.iter_mut().zip(factor[i * m..][..m].iter().zip(&*reciprocal)).skip(i) {
-                        *z = w * r;
-                    }
-                    for j in 0..=i {
-                        let value = dot(&row[i..], &factor[j * m..][i..m]);
-                        v[i * m + j] = value;
-                        v[j * m + i] = value;
+                factorise(m, ridge, a, factor, row, reciprocals);
+                v.fill(0.0);
+                for (k, (w, r)) in factor.chunks_exact(m).zip(&*reciprocals).enumerate() {
+                    for (v, wi) in v.chunks_exact_mut(m).zip(&w[..=k]) {
+                        add_scaled(v, r * wi, &w[..=k]);
                     }
                 }
             }
@@ -124,24 +122,35 @@ pub fn ldlt(s: &InverseLdlt, a: &[f32], v: &mut [f32], scratch: &mut [f32]) {
     );
 }
 
-/// Leaves `L` below the diagonal of `factor`, the transpose of `W = L^-1` above it and on it, and
-/// `1 / D` in `reciprocal`: every sum is then over contiguous rows.
+/// Leaves `W = L^-1` below and on the diagonal of `factor`, the transpose of `L` above it, and
+/// `1 / D` in `reciprocals`: every inner loop then runs along rows and needs no horizontal sum.
 #[inline(always)]
-fn factorise(m: usize, ridge: f32, a: &[f32], factor: &mut [f32], row: &mut [f32], reciprocal: &mut [f32]) {
+fn factorise(m: usize, ridge: f32, a: &[f32], factor: &mut [f32], row: &mut [f32], reciprocals: &mut [f32]) {
     for i in 0..m {
-        let a = &a[i * m..][..=i];
-        let (above, li) = factor.split_at_mut(i * m);
-        for j in 0..i {
-            // The row of L D; `row[..j]` is ready.
-            row[j] = a[j] - dot(&row[..j], &above[j * m..][..j]);
-            li[j] = row[j] * reciprocal[j];
+        // The row of L D, ending in the pivot.
+        let row = &mut row[..=i];
+        row.copy_from_slice(&a[i * m..][..=i]);
+        let (above, w) = factor.split_at_mut(i * m);
+        let w = &mut w[..=i];
+        w.fill(0.0);
+        w[i] = 1.0;
+        for (k, above) in above.chunks_exact_mut(m).enumerate() {
+            let u = row[k];
+            let l = u * reciprocals[k];
+            above[i] = l;
+            let (w_k, l_k) = above.split_at(k + 1);
+            add_scaled(&mut row[k + 1..], -u, l_k);
+            add_scaled(w, -l, w_k);
         }
-        let pivot = a[i] + ridge - dot(&row[..i], &li[..i]);
-        reciprocal[i] = 1.0 / pivot.max(ridge);
-        li[i] = 1.0;
-        for j in 0..i {
-            above[j * m + i] = -dot(&li[j..i], &above[j * m..][j..i]);
-        }
+        reciprocals[i] = 1.0 / (row[i] + ridge).max(ridge);
+    }
+}
+
+/// `y += factor x`, over the shorter of the two.
+#[inline(always)]
+fn add_scaled(y: &mut [f32], factor: f32, x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += factor * x;
     }
 }
 
@@ -209,7 +218,7 @@ shape! {
     ///    `b = (((y y) >> 32) * 3865470566) >> 32` (`1.8 y^2`, unsigned, bits below are dropped),
     ///    `t = bits(b) - 29`, `beta = b >> t`, `f = 63 - 2 z - t`. Then `alpha = beta / 2^f`.
     /// 2. `P_ij = 2^7 a_ij + ridge [i = j]` (Q22) and `V_ij = round_shift(beta P_ij, 22)`.
-    /// 3. `iterations` times: if `f > 22` and the largest `|V_ij|` with `j <= i` is at least 2^29, `g =
+    /// 3. `iterations` times: if `f > 22` and the largest `|V_ij|` is at least 2^29, `g =
     ///    f - 1`, otherwise `g = f`.
     ///    `T_ij = clamp(round_shift(2^7 sum_k V_ik a_jk + ridge V_ij, f - 2), 2^25 - 1)` (`V P` in Q24).
     ///    For `j <= i`, all from the old `V`:
@@ -254,9 +263,11 @@ pub fn newton_q22(s: &InverseNewtonQ22, a: &[i16], inv: &mut [i32], scratch: &mu
     let ridge = i64::from(ridge);
     for (a, v) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)) {
         let (beta, mut fraction) = newton_start(m, a);
-        for (i, (v, &a)) in v.iter_mut().zip(a).enumerate() {
-            let p = (i64::from(a) << 7) + if i % (m + 1) == 0 { ridge } else { 0 };
-            *v = round_shift(beta * p, 22) as i32;
+        for (v, &a) in v.iter_mut().zip(a) {
+            *v = round_shift(beta * (i64::from(a) << 7), 22) as i32;
+        }
+        for (v, &a) in v.iter_mut().zip(a).step_by(m + 1) {
+            *v = round_shift(beta * ((i64::from(a) << 7) + ridge), 22) as i32;
         }
         for _ in 0..iterations {
             // V' is at most 2V (both are positive semi-definite), so it fits 2^30 from below 2^29.
@@ -391,7 +402,8 @@ fn rounded(x: i64) -> i32 {
     saturate_i32(x.wrapping_add(1 << 25) >> 26)
 }
 
-/// [`factorise`] in integers: `L` below the diagonal, the transpose of `W` on and above it.
+/// Leaves `L` below the diagonal of `factor`, the transpose of `W` on and above it, and `1 / D` in
+/// `reciprocals`: every sum is then over contiguous rows.
 #[inline(always)]
 fn factorise_q22(m: usize, ridge: i32, a: &[i16], factor: &mut [i32], row: &mut [i32], reciprocals: &mut [i32]) {
     for i in 0..m {

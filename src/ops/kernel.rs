@@ -424,15 +424,15 @@ impl<'a> IntegerRows<'a> {
         Self { head, l, l_norms, multiplier, shift: shift as u32 }
     }
 
-    /// Calls `each` with every kernel value of one token's row, in the order of the landmarks.
+    /// One token's row of `K1` in Q15.
     #[inline(always)]
-    fn each(&self, token: &[i8], mut each: impl FnMut(usize, i32)) {
+    fn row(&self, token: &[i8]) -> impl Iterator<Item = i32> {
         let q = self.head.channels(token);
         let q_norm = dot_i8(q, q);
-        for (j, (l, norm)) in self.l.chunks_exact(self.head.width).zip(&*self.l_norms).enumerate() {
+        self.l.chunks_exact(self.head.width).zip(&*self.l_norms).map(move |(l, norm)| {
             let distance = q_norm + norm - 2 * dot_i8(q, self.head.channels(l));
-            each(j, exp2_neg_scaled(distance, self.multiplier, self.shift));
-        }
+            exp2_neg_scaled(distance, self.multiplier, self.shift)
+        })
     }
 }
 
@@ -532,11 +532,11 @@ fn accumulate_run(rows: &IntegerRows<'_>, q: &[i8], v: &[i8], sums: &mut [i32]) 
         || {
             for (q, v) in q.chunks_exact(width).zip(v.chunks_exact(width)) {
                 let v = rows.head.channels(v);
-                rows.each(q, |j, k| {
-                    for (sum, &v) in sums[j * d..][..d].iter_mut().zip(v) {
+                for (k, sums) in rows.row(q).zip(sums.chunks_exact_mut(d)) {
+                    for (sum, &v) in sums.iter_mut().zip(v) {
                         *sum += k * i32::from(v);
                     }
-                });
+                }
             }
         },
     );
@@ -626,11 +626,12 @@ pub fn apply_i8(s: &ApplyI8, q: &[i8], l: &[i8], u: &[i16], e: &[i32], y: &mut [
             || {
                 for (q, y) in q.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
                     sums.fill(0);
-                    rows.each(q, |j, k| {
-                        for (sum, &u) in sums.iter_mut().zip(&u[j * d..][..d]) {
+                    for (k, u) in rows.row(q).zip(u.chunks_exact(d)) {
+                        for (sum, &u) in sums.iter_mut().zip(u) {
+                            // Wraps only for a `u` that is not of `ProductQ22`.
                             *sum = sum.wrapping_add(k * i32::from(u));
                         }
-                    });
+                    }
                     for ((y, &sum), &e) in head.channels_mut(y).iter_mut().zip(&*sums).zip(e) {
                         *y = output.requantise(sum, (out_shift + 37).saturating_sub(e));
                     }
