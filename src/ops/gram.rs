@@ -122,7 +122,7 @@ shape! {
     /// Integer [`Gram`] of one image: `l i8[m, heads*d]` -> `a i16[heads, m, m]` in Q15.
     ///
     /// `a_ij = exp2_neg_scaled(sum_c (l_ic - l_jc)^2, multiplier, shift)`, see
-    /// [`exp2_neg_scaled`](crate::math::fixed::exp2_neg_scaled): 1 is stored as 32767, and each value
+    /// [`exp2_neg_scaled`]: 1 is stored as 32767, and each value
     /// is within 0.63 / 2^15 of the kernel but for the 1. With `scale` the real value of one step of
     /// `l` (zero point 0), `multiplier / 2^shift = 2^16 * log2(e) * scale^2 / 2`.
     pub struct GramI8 {
