@@ -55,6 +55,8 @@
 
 mod check;
 mod crc;
+#[cfg(feature = "train")]
+pub mod safetensors;
 mod view;
 #[cfg(feature = "alloc")]
 mod write;
