@@ -1,13 +1,12 @@
 //! A configuration to its Program.
 
-use super::config::{Config, Grid, Head, Mixer, Norm, Stage};
+use super::config::{Config, Grid, Head};
 use super::layers::Layers;
 use crate::error::HostError;
 use crate::ops;
 use crate::ops::DType;
 use crate::program::{Program, Role, TensorId};
 use alloc::format;
-use alloc::string::String;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -109,7 +108,7 @@ fn classify(layers: &mut Layers, config: &Config, mut x: TensorId) -> TensorId {
     let mut rates = (0..blocks).map(|i| config.drop_rate * i as f32 / blocks.saturating_sub(1).max(1) as f32);
     for (i, (stage, &tokens)) in config.stages.iter().zip(&grids).enumerate() {
         let s = i + 1;
-        x = embed(layers, &format!("patch_embed{s}.proj"), stage, x);
+        x = layers.embed(&format!("patch_embed{s}.proj"), &stage.embed, x);
         if config.head == Head::ClassToken && s == config.stages.len() {
             x = layers.class_token("cls_token", x);
         }
@@ -117,86 +116,13 @@ fn classify(layers: &mut Layers, config: &Config, mut x: TensorId) -> TensorId {
             x = layers.position(&format!("pos_embed{s}"), x, tokens, grid);
         }
         for (b, rate) in rates.by_ref().take(stage.depth).enumerate() {
-            x = block(layers, &format!("block{s}.{b}"), stage, x, rate);
+            x = layers.block(&format!("block{s}.{b}"), stage, x, rate);
         }
     }
     let last = config.stages.last().expect("validated: there is a stage");
     let x = layers.layer_norm("norm", x, last.layer_norm_eps);
     let x = head(layers, config.head, *grids.last().expect("one for each stage"), x);
     layers.linear("head", x, config.classes)
-}
-
-fn embed(layers: &mut Layers, name: &str, stage: &Stage, mut x: TensorId) -> TensorId {
-    for (j, layer) in stage.embed.iter().enumerate() {
-        // The official numbering: convolution, normalisation and activation count.
-        let at = |part: usize| format!("{name}.{}", 3 * j + part);
-        x = layers.conv(&at(0), x, layer, 1, true);
-        if layer.batch_norm {
-            x = layers.batch_norm(&at(1), x);
-        }
-        if layer.relu {
-            x = layers.relu(&at(2), x);
-        }
-    }
-    x
-}
-
-/// Names of the parts of a block.
-struct Parts {
-    mixer: String,
-    norms: [String; 2],
-    mlp: [String; 2],
-}
-
-impl Parts {
-    fn new(name: &str, mixer: &Mixer) -> Self {
-        let part = |part: &str| format!("{name}.{part}");
-        match mixer {
-            Mixer::Soft(_) => Self {
-                mixer: part("att.mha"),
-                norms: [part("att.norm1"), part("att.norm2")],
-                mlp: [part("att.ff1"), part("att.ff2")],
-            },
-            Mixer::Softmax | Mixer::Depthwise(_) => Self {
-                mixer: part("attn"),
-                norms: [part("norm1"), part("norm2")],
-                mlp: [part("mlp.fc1"), part("mlp.fc2")],
-            },
-        }
-    }
-}
-
-/// A transformer block: two residual branches, the mixer and the MLP.
-fn block(layers: &mut Layers, name: &str, stage: &Stage, x: TensorId, rate: f32) -> TensorId {
-    let parts = Parts::new(name, &stage.mixer);
-    let [norm1, norm2] = &parts.norms;
-    let x = residual(layers, norm1, stage, x, rate, |layers, x| mix(layers, &parts.mixer, stage, x));
-    let [fc1, fc2] = &parts.mlp;
-    residual(layers, norm2, stage, x, rate, |layers, x| layers.mlp(fc1, fc2, x, stage.hidden(), stage.gelu))
-}
-
-fn residual(
-    layers: &mut Layers,
-    norm: &str,
-    stage: &Stage,
-    x: TensorId,
-    rate: f32,
-    branch: impl FnOnce(&mut Layers, TensorId) -> TensorId,
-) -> TensorId {
-    let eps = stage.layer_norm_eps;
-    let inner = if stage.norm == Norm::Pre { layers.layer_norm(norm, x, eps) } else { x };
-    let y = branch(layers, inner);
-    let y = layers.drop(&format!("{norm}.drop"), y, stage.drop, rate);
-    let sum = layers.add(&format!("{norm}.sum"), x, y);
-    if stage.norm == Norm::Post { layers.layer_norm(norm, sum, eps) } else { sum }
-}
-
-fn mix(layers: &mut Layers, name: &str, stage: &Stage, x: TensorId) -> TensorId {
-    match &stage.mixer {
-        Mixer::Soft(soft) => layers.soft_attention(name, x, stage.heads, stage.layer_norm_eps, soft),
-        Mixer::Softmax => layers.softmax_attention(name, x, stage.heads),
-        Mixer::Depthwise(d) => layers.depthwise_mixer(name, x, d.kernel),
-    }
 }
 
 /// What the classifier reads: `[batch, c]`.
@@ -218,7 +144,7 @@ fn head(layers: &mut Layers, head: Head, tokens: Grid, x: TensorId) -> TensorId 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Inverse, Landmarks, PRESETS, Soft, preset};
+    use crate::model::{Inverse, Landmarks, Mixer, PRESETS, Soft, preset};
     use crate::program::{ParamLayout, Plan, Space, differentiate, verify};
 
     fn params(program: &Program) -> Vec<(&str, &[usize], Role)> {

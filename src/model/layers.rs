@@ -5,12 +5,13 @@
 //! are `[batch, n, c]`. A layer `name` has the parameters `name.weight` and `name.bias`.
 
 use super::Mode;
-use super::config::{ConvLayer, Drop, Gelu, Grid, Inverse, Landmarks, Local, Per, Soft};
+use super::config::{ConvLayer, Drop, Gelu, Grid, Inverse, Landmarks, Local, Mixer, Norm, Per, Soft, Stage};
 use crate::math::float::sqrt;
 use crate::ops;
 use crate::ops::DType;
 use crate::program::{Init, Program, Role, TensorId};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// BatchNorm's addition to the variance.
@@ -208,6 +209,51 @@ impl Layers {
         self.program.apply(&format!("{name}.joined"), op, &[Some(x), Some(token)], &[batch, n + 1, c])
     }
 
+    /// The convolutions of an embedding; each counts for three parts (convolution, normalisation,
+    /// activation) in the numbering of their names.
+    pub fn embed(&mut self, name: &str, layers: &[ConvLayer], mut x: TensorId) -> TensorId {
+        for (j, layer) in layers.iter().enumerate() {
+            let at = |part: usize| format!("{name}.{}", 3 * j + part);
+            x = self.conv(&at(0), x, layer, 1, true);
+            if layer.batch_norm {
+                x = self.batch_norm(&at(1), x);
+            }
+            if layer.relu {
+                x = self.relu(&at(2), x);
+            }
+        }
+        x
+    }
+
+    /// A transformer block: two residual branches, the mixer and the MLP, each dropped at `rate`.
+    pub fn block(&mut self, name: &str, stage: &Stage, x: TensorId, rate: f32) -> TensorId {
+        let parts = Parts::new(name, &stage.mixer);
+        let [norm1, norm2] = &parts.norms;
+        let x = self.residual(norm1, stage, x, rate, |layers, x| match &stage.mixer {
+            Mixer::Soft(soft) => layers.soft_attention(&parts.mixer, x, stage.heads, stage.layer_norm_eps, soft),
+            Mixer::Softmax => layers.softmax_attention(&parts.mixer, x, stage.heads),
+            Mixer::Depthwise(d) => layers.depthwise_mixer(&parts.mixer, x, d.kernel),
+        });
+        let [fc1, fc2] = &parts.mlp;
+        self.residual(norm2, stage, x, rate, |layers, x| layers.mlp(fc1, fc2, x, stage.hidden(), stage.gelu))
+    }
+
+    fn residual(
+        &mut self,
+        norm: &str,
+        stage: &Stage,
+        x: TensorId,
+        rate: f32,
+        branch: impl FnOnce(&mut Self, TensorId) -> TensorId,
+    ) -> TensorId {
+        let eps = stage.layer_norm_eps;
+        let inner = if stage.norm == Norm::Pre { self.layer_norm(norm, x, eps) } else { x };
+        let y = branch(self, inner);
+        let y = self.drop(&format!("{norm}.drop"), y, stage.drop, rate);
+        let sum = self.add(&format!("{norm}.sum"), x, y);
+        if stage.norm == Norm::Post { self.layer_norm(norm, sum, eps) } else { sum }
+    }
+
     /// Softmax-free attention with its projections.
     pub fn soft_attention(&mut self, name: &str, x: TensorId, heads: usize, eps: f32, soft: &Soft) -> TensorId {
         let (_, c) = self.rows(x);
@@ -316,6 +362,31 @@ impl Layers {
         let y = self.linear(fc1, x, hidden);
         let y = self.gelu(&format!("{fc1}.gelu"), y, gelu);
         self.linear(fc2, y, c)
+    }
+}
+
+/// Names of the parts of a block: those of the official code's two kinds of block.
+struct Parts {
+    mixer: String,
+    norms: [String; 2],
+    mlp: [String; 2],
+}
+
+impl Parts {
+    fn new(name: &str, mixer: &Mixer) -> Self {
+        let part = |part: &str| format!("{name}.{part}");
+        match mixer {
+            Mixer::Soft(_) => Self {
+                mixer: part("att.mha"),
+                norms: [part("att.norm1"), part("att.norm2")],
+                mlp: [part("att.ff1"), part("att.ff2")],
+            },
+            Mixer::Softmax | Mixer::Depthwise(_) => Self {
+                mixer: part("attn"),
+                norms: [part("norm1"), part("norm2")],
+                mlp: [part("mlp.fc1"), part("mlp.fc2")],
+            },
+        }
     }
 }
 
