@@ -209,6 +209,35 @@ mod tests {
         }
     }
 
+    /// Two tensors that are alive together, moved onto each other, never pass the verifier.
+    #[test]
+    fn a_plan_with_two_live_tensors_in_one_place_is_refused() {
+        let mut built = build(&preset("watch-nano").unwrap(), Mode::Train { batch: 1, label_smoothing: 0.0 }).unwrap();
+        differentiate(&mut built.program, built.loss.unwrap());
+        let (program, plan) = (&built.program, Plan::new(&built.program));
+        let lives: Vec<_> = (0..program.tensors.len())
+            .map(|i| TensorId(i as u16))
+            .filter_map(|id| plan.lifetime(id).map(|life| (id, life)))
+            .collect();
+        // An op that may write over its input has both alive, in one place.
+        let in_place = |a: TensorId, b: TensorId| {
+            let mut nodes = program.nodes.iter().filter(|node| node.op.signature().is_in_place());
+            nodes.any(|node| [(a, b), (b, a)].contains(&(node.ins[0].unwrap(), node.outs[0].unwrap())))
+        };
+        let mut mutants = 0;
+        for (i, (a, life)) in lives.iter().enumerate() {
+            let others = lives[i + 1..]
+                .iter()
+                .filter(|(b, other)| life.start < other.end && other.start < life.end && !in_place(*a, *b));
+            for (b, _) in others.step_by(5) {
+                assert_ne!(verify(program, &plan.moved(*a, plan.offset(*b))), Ok(()), "{a:?} on {b:?}");
+                assert_ne!(verify(program, &plan.moved(*b, plan.offset(*a))), Ok(()), "{b:?} on {a:?}");
+                mutants += 2;
+            }
+        }
+        assert!(mutants > 1000, "{mutants}");
+    }
+
     #[test]
     fn a_mode_that_makes_no_sense_is_refused() {
         let config = preset("watch-nano").unwrap();

@@ -137,6 +137,14 @@ impl Plan {
         self.offsets[id.index()]
     }
 
+    /// The plan with one tensor elsewhere: what a verifier must catch.
+    #[cfg(test)]
+    pub(crate) fn moved(&self, id: TensorId, offset: usize) -> Self {
+        let mut plan = self.clone();
+        plan.offsets[id.index()] = offset;
+        plan
+    }
+
     /// Bytes of a space.
     pub fn size(&self, space: Space) -> usize {
         self.sizes[space as usize]
