@@ -44,7 +44,8 @@ fn every_small_preset_becomes_integers_that_follow_it() {
         let built = build(&config, Mode::Infer { batch: 1 }).unwrap();
         let values = parameters(&built.program);
         let frozen = freeze(&built.program, |name| values.get(name).map(Vec::as_slice)).unwrap();
-        let (train, _) = data::open(if name.starts_with("watch") { "watch" } else { "fashion-mini" }, &Default::default()).unwrap();
+        let (train, _) =
+            data::open(if name.starts_with("watch") { "watch" } else { "fashion-mini" }, &Default::default()).unwrap();
         let fill = |i: usize, raw: &mut [f32]| train.sample_f32(i * 37 % train.len(), raw);
         let calibration = calibrate(&frozen, 32, fill, Bounds::MinMax).unwrap();
         let raw_type = if name.starts_with("watch") { DType::I16 } else { DType::U8 };
@@ -53,10 +54,26 @@ fn every_small_preset_becomes_integers_that_follow_it() {
         assert_eq!(verify(&integer, &plan), Ok(()), "{name}");
         let bytes = write(&integer, &plan);
         let view = View::new_checked(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
-        println!("{name}: arena {} (bound {}), file {}, {} ops, {} tensors", view.size(Space::Arena), plan.lower_bound(), bytes.len(), view.n_ops(), view.n_tensors());
+        println!(
+            "{name}: arena {} (bound {}), file {}, {} ops, {} tensors",
+            view.size(Space::Arena),
+            plan.lower_bound(),
+            bytes.len(),
+            view.n_ops(),
+            view.n_tensors()
+        );
         let report = report(&frozen, &calibration, &integer, 8, fill).unwrap();
         for t in &report.tensors {
-            println!("  {:50} {:4} [{:9.3} {:9.3}] scale {:.2e} zero {:4} {:6.1} dB", t.name, t.dtype.name(), t.range.0, t.range.1, t.scale, t.zero, t.snr_db);
+            println!(
+                "  {:50} {:4} [{:9.3} {:9.3}] scale {:.2e} zero {:4} {:6.1} dB",
+                t.name,
+                t.dtype.name(),
+                t.range.0,
+                t.range.1,
+                t.scale,
+                t.zero,
+                t.snr_db
+            );
         }
         for i in &report.inverses {
             println!("  {:50} residual {:.1e} f32, {:.1e} integer", i.name, i.residual_f32, i.residual_integer);

@@ -29,29 +29,31 @@ fn gemm(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], accumulate: bool) {
     if c.is_empty() {
         return;
     }
+    // The kernel wants its destination column-major: compute the transpose, c^T = b^T a^T.
+    let (lhs, rhs) = (b.t(), a.t());
     // SAFETY: both matrices lie inside their slices (asserted above), `c` has rows * cols elements
     // and is exclusively borrowed, and the strides passed are those of the assertion.
     unsafe {
-        gemm::gemm(
-            rows,
+        gemm_f32::gemm::f32::get_gemm_fn()(
             cols,
+            rows,
             k,
             c.as_mut_ptr(),
-            1,
             cols as isize,
+            1,
             accumulate,
-            a.data.as_ptr(),
-            a.col_stride as isize,
-            a.row_stride as isize,
-            b.data.as_ptr(),
-            b.col_stride as isize,
-            b.row_stride as isize,
+            lhs.data.as_ptr(),
+            lhs.col_stride as isize,
+            lhs.row_stride as isize,
+            rhs.data.as_ptr(),
+            rhs.col_stride as isize,
+            rhs.row_stride as isize,
             1.0,
             1.0,
             false,
             false,
             false,
-            gemm::Parallelism::None,
+            gemm_common::Parallelism::None,
         );
     }
 }

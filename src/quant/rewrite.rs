@@ -95,10 +95,6 @@ impl<'a> Rewrite<'a> {
                     if output.is_some_and(|y| wanted[y].wide) =>
                 {
                     wanted[input(0).expect("a")].wide = true;
-                    // A branch is added without a zero point of its own.
-                    if let (Op::Add(_), Some(b)) = (node.op, input(1)) {
-                        wanted[b].symmetric = true;
-                    }
                 }
                 Op::Prepend(_) => wanted[input(0).expect("x")].wide = true,
                 Op::Gram(_) => wanted[input(0).expect("l")].symmetric = true,
@@ -114,9 +110,19 @@ impl<'a> Rewrite<'a> {
                 _ => {}
             }
         }
+        // A residual stream that is wide somewhere stays wide to its end.
+        for node in &source.nodes {
+            if let (Op::Add(_), &[Some(a), _], &[Some(y)]) = (node.op, &node.ins[..], &node.outs[..]) {
+                wanted[y.index()].wide |= wanted[a.index()].wide;
+                // A branch is added to it without a zero point of its own.
+                if let (true, Some(b)) = (wanted[y.index()].wide, node.ins[1]) {
+                    wanted[b.index()].symmetric = true;
+                }
+            }
+        }
         // Queries and landmarks share one scale: that of the larger.
         for node in &source.nodes {
-            if let (Op::KernelAccumulate(_), Some(q), Some(l)) = (node.op, node.ins[0], node.ins[1]) {
+            if let (Op::KernelAccumulate(_), &[Some(q), Some(l), _]) = (node.op, &node.ins[..]) {
                 let magnitude = |t: &Wanted| t.hi.max(-t.lo);
                 let shared = magnitude(&wanted[q.index()]).max(magnitude(&wanted[l.index()]));
                 for t in [q, l] {
