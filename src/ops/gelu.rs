@@ -1,6 +1,6 @@
 //! GELU, `x Phi(x)` (Hendrycks and Gimpel 2016), in its two forms. The official SOFT code uses the
-//! tanh form in stages 1 to 3 and at the landmarks, the exact form in stage 4. In integers a GELU
-//! is a [`table`](super::table).
+//! tanh form in the MLPs of stages 1 to 3, the exact form at the landmarks and in stage 4. In integers
+//! a GELU is a [`table`](super::table).
 
 use super::{Signature, f32s};
 use crate::arch::vectorised;
