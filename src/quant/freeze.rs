@@ -53,7 +53,7 @@ fn is_constant(program: &Program, id: Option<TensorId>) -> bool {
     id.is_some_and(|id| program.tensor(id).role == Role::Constant)
 }
 
-fn make_constant(program: &mut Program, id: TensorId, values: &[f32]) {
+pub(super) fn make_constant(program: &mut Program, id: TensorId, values: &[f32]) {
     let t = &mut program.tensors[id.index()];
     t.role = Role::Constant;
     t.data = bytes(values);

@@ -6,10 +6,12 @@
 
 mod calibrate;
 mod freeze;
+mod qat;
 mod report;
 mod rewrite;
 
 pub use calibrate::{Bounds, Calibration, Observed, calibrate};
 pub use freeze::freeze;
+pub use qat::{fine_tune, with_weights};
 pub use report::{InverseReport, Report, TensorReport, report};
 pub use rewrite::quantise;
