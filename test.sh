@@ -44,10 +44,6 @@ feature_sets=(
     --features\ cli,defmt,fast-math
 )
 
-firmware() {
-    CARGO_TARGET_DIR=target/firmware tools/bare-cargo "$@"
-}
-
 formatting() {
     cargo fmt --check
     local manifest
@@ -67,11 +63,14 @@ documentation() {
     RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --features cli
 }
 
+# The library with all that a device can use, for every core; without, it is built for the boards. With
+# the profile of their firmware, so that what is built here serves there.
 bare_builds() {
+    export CARGO_TARGET_DIR=target/firmware CARGO_PROFILE_RELEASE_LTO=true CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
     local target
     for target in "${bare_targets[@]}"; do
-        firmware build --quiet --release --lib --no-default-features --target "$target"
-        firmware build --quiet --release --lib --no-default-features --features alloc,defmt,fast-math --target "$target"
+        tools/bare-cargo rustc --quiet --release --lib --no-default-features --features alloc,defmt,fast-math \
+            --target "$target" -- -D warnings
     done
 }
 
@@ -84,7 +83,7 @@ step "formatting" formatting
 step "lints" lints
 step "documentation" documentation
 if able "bare-metal builds" setup_bare_targets; then
-    step "bare-metal builds" bare_builds
+    (step "bare-metal builds" bare_builds)
     if able "emulated boards" setup_emulators; then
         step "emulated boards" boards
     fi
