@@ -35,13 +35,13 @@ able() {
 
 # The feature sets that differ in code: nothing, each optional part by itself, everything.
 feature_sets=(
-    --no-default-features
-    --no-default-features\ --features\ alloc
-    --no-default-features\ --features\ defmt,fast-math
-    --features\ std
-    --features\ train
-    --features\ cli
-    --features\ cli,defmt,fast-math
+    "--no-default-features"
+    "--no-default-features --features alloc"
+    "--no-default-features --features defmt,fast-math"
+    "--features std"
+    "--features train"
+    "--features cli"
+    "--features cli,defmt,fast-math"
 )
 
 formatting() {
