@@ -4,13 +4,14 @@
 //! them and runs this test; plain `cargo test` leaves it out.
 
 use object::{Object, ObjectSection, ObjectSymbol, SectionKind};
+use softedge::data::{self, Dataset};
 use softedge::engine::{Buffer, Executor, Memory};
-use softedge::format::{self, View};
-use softedge::math::random::Stream;
-use softedge::ops::{
-    DType, Tick, conv::ConvI8, depthwise::DepthwiseI8, input::InputU8, linear::LinearI16, pool::AvgPoolI8,
-};
-use softedge::program::{Op, Plan, Program, Role, Space, TensorId};
+use softedge::format::{View, write};
+use softedge::model::{Mode, build, preset};
+use softedge::ops::{DType, Tick};
+use softedge::program::{Plan, Space};
+use softedge::quant::{Bounds, calibrate, freeze, quantise};
+use softedge::train::{self, Trainer};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -55,7 +56,7 @@ struct Run {
 fn every_board_computes_what_the_host_computes() {
     let counter = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("libicount.so");
     succeed(Command::new("tools/icount/build.sh").arg(&counter));
-    for case in [Case::new("network", &network())] {
+    for case in [Case::new("fashion-nano", "fashion-mini", DType::U8), Case::new("watch-nano", "watch", DType::I16)] {
         println!("\n{}: {INFERENCES} inferences, arena {} bytes\n", case.name, case.arena);
         println!("| core | instructions | stack | flash |");
         println!("|---|---:|---:|---:|");
@@ -68,100 +69,39 @@ fn every_board_computes_what_the_host_computes() {
 }
 
 impl Case {
-    /// The case of `program` on random bytes; leaves the files that the boards need.
-    fn new(name: &'static str, program: &Program) -> Self {
-        let place = |kind: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{kind}"));
-        let (model, inputs) = (place("soft"), place("inputs"));
-        let file = Buffer::copy_of(&format::write(program, &Plan::new(program)));
-        fs::write(&model, file.bytes()).unwrap();
-
+    /// The case of a preset's integer model, with the values it starts its training from; leaves the
+    /// files that the boards need.
+    fn new(name: &'static str, source: &str, raw: DType) -> Self {
+        let (train, test) = data::open(source, &Default::default()).unwrap();
+        let file = Buffer::copy_of(&integer_model(name, &train, raw));
         let view = View::new_checked(file.bytes()).unwrap();
         let mut arena = Buffer::zeroed(view.size(Space::Arena));
         let mut executor: Executor<'_> = Executor::new(view, Memory::new(arena.bytes_mut())).unwrap();
-        let (mut all_inputs, mut scores) = (Vec::new(), Vec::new());
+        let (mut inputs, mut scores) = (Vec::new(), Vec::new());
         for i in 0..INFERENCES {
-            let stream = Stream::new(1).fork(i as u64);
-            let input = executor.tensor_mut(view.input_id(0)).unwrap();
-            input.iter_mut().zip(0..).for_each(|(byte, j)| *byte = stream.bits(j) as u8);
-            all_inputs.extend_from_slice(input);
+            let input = test.raw_bytes(i * test.len() / INFERENCES);
+            executor.tensor_mut(view.input_id(0)).unwrap().copy_from_slice(&input);
             executor.run(&Tick::default());
+            inputs.extend_from_slice(&input);
             scores.extend_from_slice(executor.tensor(view.output_id(0)));
         }
-        fs::write(&inputs, all_inputs).unwrap();
-        Self { name, model, inputs, scores, arena: view.size(Space::Arena) }
+        let place = |kind: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{kind}"));
+        let case = Self { name, model: place("soft"), inputs: place("inputs"), scores, arena: view.size(Space::Arena) };
+        fs::write(&case.model, file.bytes()).unwrap();
+        fs::write(&case.inputs, inputs).unwrap();
+        case
     }
 }
 
-/// A small convolutional network with random weights.
-fn network() -> Program {
-    let mut p = Program::new();
-    let input = p.add("input", DType::U8, &[28, 28, 1], Role::Activation);
-    p.inputs.push(input);
-    let unit = [(DType::I32, 1 << 30), (DType::I32, 0), (DType::I8, 42)];
-    let unit = unit.map(|(dtype, v)| constant(&mut p, dtype, &[v]));
-    let ins = [Some(input), Some(unit[0]), Some(unit[1]), Some(unit[2])];
-    let x = p.apply("x", InputU8 { rows: 784, c: 1, zero: -128 }, &ins, &[784]);
-    let conv = ConvI8 {
-        batch: 1,
-        h: 28,
-        w: 28,
-        c_in: 1,
-        c_out: 8,
-        kh: 3,
-        kw: 3,
-        stride_h: 2,
-        stride_w: 2,
-        pad_h: 1,
-        pad_w: 1,
-        heads: 1,
-        zero_in: -128,
-        zero: 3,
-        lo: 3,
-        hi: 127,
-    };
-    let x = requantising(&mut p, conv, x, &[14, 14, 8], 72);
-    let depthwise = DepthwiseI8 {
-        batch: 1,
-        h: 14,
-        w: 14,
-        c: 8,
-        kh: 5,
-        kw: 5,
-        stride_h: 1,
-        stride_w: 1,
-        pad_h: 2,
-        pad_w: 2,
-        share: 1,
-        zero_in: 3,
-        zero: 0,
-        lo: -128,
-        hi: 127,
-    };
-    let x = requantising(&mut p, depthwise, x, &[14, 14, 8], 200);
-    let x = p.apply("pooled", AvgPoolI8 { h: 14, w: 14, c: 8, oh: 7, ow: 7 }, &[Some(x)], &[7, 7, 8]);
-    let scores = requantising(&mut p, LinearI16 { rows: 1, k: 392, n: 10 }, x, &[10], 3920);
-    p.outputs.push(scores);
-    p
-}
-
-/// Appends an op that requantises, with random weights and factors that keep its outputs in range.
-fn requantising(p: &mut Program, op: impl Into<Op>, x: TensorId, shape: &[usize], weights: usize) -> TensorId {
-    let channels = *shape.last().unwrap();
-    let stream = Stream::new(2).fork(weights as u64);
-    let weights: Vec<i32> = (0..weights as u64).map(|i| stream.bits(i) as i8 as i32).collect();
-    let ins = [
-        x,
-        constant(p, DType::I8, &weights),
-        constant(p, DType::I32, &vec![100; channels]),
-        constant(p, DType::I32, &vec![1_500_000_000; channels]),
-        constant(p, DType::I8, &vec![40; channels]),
-    ];
-    p.apply("y", op, &ins.map(Some), shape)
-}
-
-fn constant(p: &mut Program, dtype: DType, values: &[i32]) -> TensorId {
-    let bytes = values.iter().flat_map(|v| v.to_le_bytes()[..dtype.size()].to_vec()).collect();
-    p.constant("constant", dtype, &[values.len()], bytes)
+fn integer_model(name: &str, data: &Dataset, raw: DType) -> Vec<u8> {
+    let config = preset(name).unwrap();
+    let checkpoint = Trainer::new(&config, train::Config::default()).unwrap().checkpoint();
+    let program = build(&config, Mode::Infer { batch: 1 }).unwrap().program;
+    let frozen = freeze(&program, |name| checkpoint.weights(name).map(|w| &w.values[..])).unwrap();
+    let fill = |i: usize, raw: &mut [f32]| data.sample_f32(i * 37 % data.len(), raw);
+    let calibration = calibrate(&frozen, 32, fill, Bounds::MinMax).unwrap();
+    let integer = quantise(&frozen, &calibration, raw).unwrap();
+    write(&integer, &Plan::new(&integer))
 }
 
 impl Board {
