@@ -3,7 +3,7 @@
 //! Prints what an inference costs there. Needs QEMU and the bare-metal targets: `./test.sh` gets
 //! them and runs this test; plain `cargo test` leaves it out.
 
-use object::{Object, ObjectSection, ObjectSymbol, SectionKind};
+use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
 use softedge::data::{self, Dataset};
 use softedge::engine::{Buffer, Executor, Memory};
 use softedge::format::{View, write};
@@ -38,6 +38,9 @@ struct Case {
     model: PathBuf,
     inputs: PathBuf,
     scores: Vec<u8>,
+    /// Bytes of the model's file.
+    file: usize,
+    /// Bytes of arena it needs.
     arena: usize,
 }
 
@@ -57,12 +60,13 @@ fn every_board_computes_what_the_host_computes() {
     let counter = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("libicount.so");
     succeed(Command::new("tools/icount/build.sh").arg(&counter));
     for case in [Case::new("fashion-nano", "fashion-mini", DType::U8), Case::new("watch-nano", "watch", DType::I16)] {
-        println!("\n{}: {INFERENCES} inferences, arena {} bytes\n", case.name, case.arena);
-        println!("| core | instructions | stack | flash |");
-        println!("|---|---:|---:|---:|");
+        println!("\n{}: file {} bytes, arena {} bytes, {INFERENCES} inferences\n", case.name, case.file, case.arena);
+        println!("| core | instructions | stack | flash | of it code |");
+        println!("|---|---:|---:|---:|---:|");
         for board in &BOARDS {
             let run = board.run(&case, &counter);
-            println!("| {} | {} | {} | {} |", board.core, run.instructions, run.stack, run.flash);
+            let code = run.flash - case.file as u64;
+            println!("| {} | {} | {} | {} | {code} |", board.core, run.instructions, run.stack, run.flash);
             assert!(run.scores == case.scores, "the scores of {} on {} are not the host's", case.name, board.core);
         }
     }
@@ -86,7 +90,8 @@ impl Case {
             scores.extend_from_slice(executor.tensor(view.output_id(0)));
         }
         let place = |kind: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{kind}"));
-        let case = Self { name, model: place("soft"), inputs: place("inputs"), scores, arena: view.size(Space::Arena) };
+        let (file_bytes, arena) = (file.bytes().len(), view.size(Space::Arena));
+        let case = Self { name, model: place("soft"), inputs: place("inputs"), scores, file: file_bytes, arena };
         fs::write(&case.model, file.bytes()).unwrap();
         fs::write(&case.inputs, inputs).unwrap();
         case
@@ -150,7 +155,8 @@ fn succeed(command: &mut Command) -> Output {
 }
 
 fn in_flash(section: &object::Section<'_, '_>) -> bool {
-    matches!(section.kind(), SectionKind::Text | SectionKind::ReadOnlyData | SectionKind::Data)
+    matches!(section.flags(), SectionFlags::Elf { sh_type, sh_flags }
+        if sh_flags.contains(elf::SHF_ALLOC) && sh_type != elf::SHT_NOBITS)
 }
 
 /// Whether a function has no place on the integer path: arithmetic on floats in software, libm, or
