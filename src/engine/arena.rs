@@ -5,7 +5,7 @@
 //! and what an op writes overlaps none of its other operands.
 #![allow(unsafe_code)]
 
-use super::device::Element;
+use super::element::Element;
 use crate::error::Error;
 use crate::format::{OpRecord, View};
 use crate::program::{ALIGN, Space};

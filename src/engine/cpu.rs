@@ -1,7 +1,7 @@
 //! The f32 ops: inference, backward, loss and optimizer.
 
 use super::arena::Operands;
-use super::executor::{Runs, dispatch};
+use super::dispatch::{Runs, dispatch};
 use crate::format::MAX_SHAPE_WORDS;
 use crate::ops::*;
 use crate::program::{Kind, Op};

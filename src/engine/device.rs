@@ -1,51 +1,13 @@
 //! The firmware's engine: one model, one arena, input in, scores out.
 
-use super::arena::{Aligned, ArenaBytes, Memory};
-use super::executor::{Executor, Runs};
+use super::arena::{Aligned, ArenaBytes, Memory, elements, elements_mut};
+use super::dispatch::Runs;
+use super::element::Element;
+use super::executor::Executor;
 use crate::error::Error;
 use crate::format::View;
-use crate::ops::{DType, Tick};
+use crate::ops::Tick;
 use crate::program::Space;
-
-/// An element type by its code in a file.
-#[derive(Clone, Copy, Debug)]
-pub enum Raw<const CODE: u8> {}
-
-/// Maps [`Raw`] to the Rust type.
-pub trait ElementOf {
-    /// The type.
-    type Type: Element;
-}
-
-/// A type that a tensor of raw input or of scores may have.
-pub trait Element: Copy + Into<f64> + PartialOrd + 'static + sealed::Sealed {
-    /// Its code.
-    const DTYPE: DType;
-}
-
-mod sealed {
-    pub trait Sealed {}
-}
-
-macro_rules! elements {
-    ($($code:literal $ty:ty = $dtype:ident;)*) => {$(
-        impl ElementOf for Raw<$code> {
-            type Type = $ty;
-        }
-        impl sealed::Sealed for $ty {}
-        impl Element for $ty {
-            const DTYPE: DType = DType::$dtype;
-        }
-    )*};
-}
-
-elements! {
-    0 f32 = F32;
-    1 i32 = I32;
-    2 i16 = I16;
-    3 i8 = I8;
-    4 u8 = U8;
-}
 
 /// The bytes of a model known while compiling.
 pub trait File: Copy + 'static {
@@ -214,12 +176,12 @@ impl<'a, S: Runs> Loaded<'a, S> {
 impl<'a, S: Runs> Executor<'a, S> {
     fn input<T: Element>(&mut self, i: usize) -> &mut [T] {
         let id = self.view().input_id(i);
-        super::arena::elements_mut(self.tensor_mut(id).unwrap_or_default())
+        elements_mut(self.tensor_mut(id).unwrap_or_default())
     }
 
     fn scores<T: Element>(&self) -> Scores<'_, T> {
         let id = self.view().output_id(0);
-        Scores { values: super::arena::elements(self.tensor(id)), view: self.view() }
+        Scores { values: elements(self.tensor(id)), view: self.view() }
     }
 }
 

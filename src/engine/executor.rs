@@ -1,27 +1,13 @@
 //! The general executor: any checked Program over the memory banks it asks for.
 
 use super::arena::{Memory, Operands};
+use super::dispatch::{Every, Runs};
 use super::{cpu, integer};
 use crate::error::Error;
 use crate::format::{OpRecord, View};
 use crate::ops::Tick;
-use crate::program::OpSet;
 use core::marker::PhantomData;
 use core::ops::Range;
-
-/// The set of op kinds an executor is compiled for.
-pub trait Runs {
-    /// The kinds it runs; the code of all others is dropped by the compiler.
-    const OPS: OpSet;
-}
-
-/// Every op there is: what a host runs.
-#[derive(Clone, Copy, Debug)]
-pub enum Every {}
-
-impl Runs for Every {
-    const OPS: OpSet = OpSet::ALL;
-}
 
 /// A Program and the memory it runs in.
 pub struct Executor<'m, S = Every> {
@@ -118,33 +104,3 @@ fn run_op<S: Runs>(record: &OpRecord<'_>, mut operands: Operands<'_>, tick: &Tic
         cpu::run::<S>(record.kind, &words, &mut operands, tick);
     }
 }
-
-/// One arm per kind: decodes the shape, binds the operands in order, calls the op.
-///
-/// `Kind: function(operands)`; `in place` drops the first input, `tick` passes the counters.
-macro_rules! dispatch {
-    ($S:ident, $kind:ident, $words:ident, $operands:ident, $tick:ident;
-     $($Kind:ident: $($module:ident)::+($($operand:ident),*) $(@ $how:ident)?;)*) => {
-        match $kind {
-            $(Kind::$Kind if const { $S::OPS.contains(Kind::$Kind) } => {
-                if let Op::$Kind(shape) = Op::decode(Kind::$Kind, $words) {
-                    dispatch!(@call $operands, $tick, $($module)::+, shape, ($($operand),*) $($how)?);
-                }
-                true
-            })*
-            _ => false,
-        }
-    };
-    (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*)) => {
-        $f(&$s, $($o.$operand()),*)
-    };
-    (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*) in_place) => {{
-        $o.take_over();
-        $f(&$s, $($o.$operand()),*)
-    }};
-    (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*) random) => {{
-        $o.take_over();
-        $f(&$s, $tick, $($o.$operand()),*)
-    }};
-}
-pub(super) use dispatch;

@@ -1,7 +1,7 @@
 //! The integer ops: the same functions on a host and on a device, so the same bits.
 
 use super::arena::Operands;
-use super::executor::{Runs, dispatch};
+use super::dispatch::{Runs, dispatch};
 use crate::format::MAX_SHAPE_WORDS;
 use crate::ops::*;
 use crate::program::{Kind, Op};

@@ -12,6 +12,8 @@
 mod arena;
 mod cpu;
 mod device;
+mod dispatch;
+mod element;
 mod executor;
 mod integer;
 
@@ -20,8 +22,10 @@ pub use arena::Buffer;
 pub use arena::{Aligned, Arena, ArenaBytes, Memory, elements, elements_mut};
 #[doc(hidden)]
 pub use device::Checked;
-pub use device::{Element, ElementOf, Engine, File, Loaded, Model, Raw, Scores};
-pub use executor::{Every, Executor, Runs};
+pub use device::{Engine, File, Loaded, Model, Scores};
+pub use dispatch::{Every, Runs};
+pub use element::{Element, ElementOf, Raw};
+pub use executor::Executor;
 
 #[cfg(all(test, feature = "alloc"))]
 mod tests {

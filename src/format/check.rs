@@ -1,10 +1,10 @@
 //! What is proven about a file before anything else touches it. All `const fn`.
 
-use super::view::{MAX_SHAPE_WORDS, OpRecord, TensorRecord, View, header, u32_at};
+use super::view::{MAX_SHAPE_WORDS, OpRecord, TensorRecord, View, header, op, tensor, u32_at};
 use super::{HEADER_BYTES, MAGIC, TENSOR_BYTES, VERSION, word};
 use crate::error::Error;
 use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT};
-use crate::ops::{DType, Operand};
+use crate::ops::Operand;
 use crate::program::{ALIGN, Kind, Op, OpSet, Space};
 
 /// `Err(...)` unless the condition holds.
@@ -16,8 +16,17 @@ macro_rules! ensure {
     };
 }
 
-const fn malformed<T>(at: usize, what: &'static str) -> Result<T, Error> {
-    Err(Error::Malformed { at, what })
+impl<'a> View<'a> {
+    /// Checks `bytes` and gives access to them; see the [module](crate::format) for what is proven.
+    ///
+    /// # Errors
+    /// What is wrong with the file, with what was needed and what was there.
+    pub const fn new_checked(bytes: &'a [u8]) -> Result<Self, Error> {
+        match check(bytes) {
+            Ok(()) => Ok(Self { bytes }),
+            Err(e) => Err(e),
+        }
+    }
 }
 
 /// Checks a whole file.
@@ -94,29 +103,6 @@ const fn sections(bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The tensor record at byte `at`.
-pub(super) const fn tensor(bytes: &[u8], at: usize) -> Result<TensorRecord, Error> {
-    let tag = u32_at(bytes, at).to_le_bytes();
-    let Some(dtype) = DType::from_code(tag[0]) else { return malformed(at, "unknown element type") };
-    let Some(space) = Space::from_code(tag[1]) else { return malformed(at, "unknown memory space") };
-    let mut dims = [1; 4];
-    let mut i = 0;
-    while i < 4 {
-        dims[i] = u32_at(bytes, at + 8 + 4 * i) as usize;
-        i += 1;
-    }
-    Ok(TensorRecord {
-        dtype,
-        space,
-        rank: tag[2] as usize,
-        layout: tag[3],
-        offset: u32_at(bytes, at + 4) as usize,
-        dims,
-        scale: f32::from_bits(u32_at(bytes, at + 24)),
-        zero: u32_at(bytes, at + 28) as i32,
-    })
-}
-
 const fn tensors(bytes: &[u8]) -> Result<(), Error> {
     let view = View { bytes };
     let mut i = 0;
@@ -186,18 +172,6 @@ const fn io_and_labels(bytes: &[u8]) -> Result<(), Error> {
         Error::Malformed { at: start, what: "another number of labels than the header says" }
     );
     Ok(())
-}
-
-/// The op record at the start of `bytes` and what follows it. The operands are not yet checked.
-pub(super) const fn op(bytes: &[u8]) -> Result<(OpRecord<'_>, &[u8]), Error> {
-    const CUT: Error = Error::Malformed { at: 0, what: "the last op is cut short" };
-    let Some((tag, rest)) = bytes.split_at_checked(4) else { return Err(CUT) };
-    let tag = u32_at(tag, 0);
-    let Some(kind) = Kind::from_code(tag as u16) else { return malformed(0, "unknown kind of op") };
-    let (n_ins, n_outs) = ((tag >> 16 & 0xff) as usize, (tag >> 24) as usize);
-    let Some((operands, rest)) = rest.split_at_checked(4 * (n_ins + n_outs).div_ceil(2)) else { return Err(CUT) };
-    let Some((shape, rest)) = rest.split_at_checked(4 * kind.words()) else { return Err(CUT) };
-    Ok((OpRecord { kind, n_ins, n_outs, operands, shape }, rest))
 }
 
 const _: () = {

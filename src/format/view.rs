@@ -79,17 +79,6 @@ pub(super) const fn header(bytes: &[u8], i: usize) -> usize {
 }
 
 impl<'a> View<'a> {
-    /// Checks `bytes` and gives access to them; see the [module](super) for what is proven.
-    ///
-    /// # Errors
-    /// What is wrong with the file, with what was needed and what was there.
-    pub const fn new_checked(bytes: &'a [u8]) -> Result<Self, Error> {
-        match super::check::check(bytes) {
-            Ok(()) => Ok(Self { bytes }),
-            Err(e) => Err(e),
-        }
-    }
-
     /// All bytes of the file.
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes
@@ -148,7 +137,7 @@ impl<'a> View<'a> {
     /// The `i`-th tensor.
     pub const fn tensor(&self, i: usize) -> TensorRecord {
         let at = header(self.bytes, word::TENSORS_AT) + i * TENSOR_BYTES;
-        match super::check::tensor(self.bytes, at) {
+        match tensor(self.bytes, at) {
             Ok(t) => t,
             Err(_) => TensorRecord::NONE,
         }
@@ -221,7 +210,7 @@ impl<'a> Ops<'a> {
             return None;
         }
         self.left -= 1;
-        match super::check::op(self.bytes) {
+        match op(self.bytes) {
             Ok((record, rest)) => {
                 self.bytes = rest;
                 Some(record)
@@ -248,6 +237,45 @@ pub struct OpRecord<'a> {
     pub(super) n_outs: usize,
     pub(super) operands: &'a [u8],
     pub(super) shape: &'a [u8],
+}
+
+const fn malformed<T>(at: usize, what: &'static str) -> Result<T, Error> {
+    Err(Error::Malformed { at, what })
+}
+
+/// The tensor record at byte `at`.
+pub(super) const fn tensor(bytes: &[u8], at: usize) -> Result<TensorRecord, Error> {
+    let tag = u32_at(bytes, at).to_le_bytes();
+    let Some(dtype) = DType::from_code(tag[0]) else { return malformed(at, "unknown element type") };
+    let Some(space) = Space::from_code(tag[1]) else { return malformed(at, "unknown memory space") };
+    let mut dims = [1; 4];
+    let mut i = 0;
+    while i < 4 {
+        dims[i] = u32_at(bytes, at + 8 + 4 * i) as usize;
+        i += 1;
+    }
+    Ok(TensorRecord {
+        dtype,
+        space,
+        rank: tag[2] as usize,
+        layout: tag[3],
+        offset: u32_at(bytes, at + 4) as usize,
+        dims,
+        scale: f32::from_bits(u32_at(bytes, at + 24)),
+        zero: u32_at(bytes, at + 28) as i32,
+    })
+}
+
+/// The op record at the start of `bytes` and what follows it. The operands are not yet checked.
+pub(super) const fn op(bytes: &[u8]) -> Result<(OpRecord<'_>, &[u8]), Error> {
+    const CUT: Error = Error::Malformed { at: 0, what: "the last op is cut short" };
+    let Some((tag, rest)) = bytes.split_at_checked(4) else { return Err(CUT) };
+    let tag = u32_at(tag, 0);
+    let Some(kind) = Kind::from_code(tag as u16) else { return malformed(0, "unknown kind of op") };
+    let (n_ins, n_outs) = ((tag >> 16 & 0xff) as usize, (tag >> 24) as usize);
+    let Some((operands, rest)) = rest.split_at_checked(4 * (n_ins + n_outs).div_ceil(2)) else { return Err(CUT) };
+    let Some((shape, rest)) = rest.split_at_checked(4 * kind.words()) else { return Err(CUT) };
+    Ok((OpRecord { kind, n_ins, n_outs, operands, shape }, rest))
 }
 
 /// Most words a shape takes.

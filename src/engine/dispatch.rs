@@ -1,0 +1,47 @@
+//! From the kind of an op to the function that runs it, for the kinds that are compiled in.
+
+use crate::program::OpSet;
+
+/// The set of op kinds an executor is compiled for.
+pub trait Runs {
+    /// The kinds it runs; the code of all others is dropped by the compiler.
+    const OPS: OpSet;
+}
+
+/// Every op there is: what a host runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Every {}
+
+impl Runs for Every {
+    const OPS: OpSet = OpSet::ALL;
+}
+
+/// One arm per kind: decodes the shape, binds the operands in order, calls the op.
+///
+/// `Kind: function(operands)`; `in place` drops the first input, `tick` passes the counters.
+macro_rules! dispatch {
+    ($S:ident, $kind:ident, $words:ident, $operands:ident, $tick:ident;
+     $($Kind:ident: $($module:ident)::+($($operand:ident),*) $(@ $how:ident)?;)*) => {
+        match $kind {
+            $(Kind::$Kind if const { $S::OPS.contains(Kind::$Kind) } => {
+                if let Op::$Kind(shape) = Op::decode(Kind::$Kind, $words) {
+                    dispatch!(@call $operands, $tick, $($module)::+, shape, ($($operand),*) $($how)?);
+                }
+                true
+            })*
+            _ => false,
+        }
+    };
+    (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*)) => {
+        $f(&$s, $($o.$operand()),*)
+    };
+    (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*) in_place) => {{
+        $o.take_over();
+        $f(&$s, $($o.$operand()),*)
+    }};
+    (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*) random) => {{
+        $o.take_over();
+        $f(&$s, $tick, $($o.$operand()),*)
+    }};
+}
+pub(super) use dispatch;
