@@ -1,5 +1,6 @@
 //! The arena plan of real models: small, sound, and trusted by kernels that read nothing but what was
 //! written for them.
+#![cfg(feature = "alloc")]
 
 use softedge::engine::{Buffer, Every, Executor, Memory, elements_mut};
 use softedge::format::{View, write};
