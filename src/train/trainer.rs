@@ -7,7 +7,7 @@ use super::samples::{Samples, epoch_order, hold_out};
 use super::schedule::run_learning_rate;
 use super::step::Step;
 use super::workers::Workers;
-use super::{Config, diagnose};
+use super::{Config, Profile, diagnose};
 use crate::engine::{Buffer, Executor, Memory, elements, elements_mut};
 use crate::error::HostError;
 use crate::model::{self, Built, Mode};
@@ -240,6 +240,28 @@ impl Trainer {
         self.evaluator.evaluate(&weights, samples, &mut self.workers)
     }
 
+    /// Times the forward and backward ops of one shard, the first of `samples`, on one thread.
+    ///
+    /// # Errors
+    /// Samples that do not fit the model or do not fill a shard, or a sample that is not finite.
+    pub fn profile(&mut self, samples: &Samples<'_>, runs: usize) -> Result<Profile, HostError> {
+        self.evaluator.check(samples)?;
+        let shard = self.config.shard;
+        if samples.len < shard {
+            let problem = format!("{} samples where a shard has {shard}", samples.len);
+            return Err(HostError::new("data", problem, "give more samples or lower train.shard"));
+        }
+        let batch: Vec<u32> = (0..shard as u32).collect();
+        let (shards, workers, gradients) = self.shards(samples, &batch);
+        workers.reserve(shards.step.compiled.view().size(Space::Arena));
+        let mut executor = shards.executor(workers.arena(), &mut gradients[0], 0)?;
+        let mut failed = None;
+        let profile = Profile::new(&shards.step.compiled.program, &mut executor, runs, &shards.tick(0), |executor| {
+            failed = failed.take().or(shards.fill(executor, 0).err());
+        });
+        failed.map_or(Ok(profile), Err)
+    }
+
     /// Trains to the end of the last epoch, from where the run is.
     ///
     /// Evaluations use `validation`, or a part of `samples` that is then held out. Checkpoints go to
@@ -384,13 +406,21 @@ impl Trainer {
         Ok(())
     }
 
+    /// The shards of the next step, and what they run on.
+    fn shards<'s>(
+        &'s mut self,
+        samples: &'s Samples<'s>,
+        batch: &'s [u32],
+    ) -> (Shards<'s>, &'s mut Workers, &'s mut [Buffer]) {
+        let Self { config, mean, std, step, workers, params, state, gradients, position, .. } = self;
+        let shards = Shards { step, config, mean, std, params, state, samples, batch, number: position.step };
+        (shards, workers, gradients)
+    }
+
     /// One optimizer step. Where it fails, parameters and moments are as they were.
     fn train_step(&mut self, samples: &Samples<'_>, batch: &[u32], lr: f32) -> Result<StepResult, HostError> {
-        let Self { config, mean, std, step, workers, params, state, gradients, position, .. } = self;
-        let number = position.step;
-        let raw = (&**mean, &**std);
-        workers.reserve(step.compiled.view().size(Space::Arena));
-        let shards = Shards { step, config, raw, params, state, samples, batch, number };
+        let (shards, workers, gradients) = self.shards(samples, batch);
+        workers.reserve(shards.step.compiled.view().size(Space::Arena));
         let results = shards.run(workers, gradients)?;
         let loss = results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / results.len() as f64;
         let correct = results.iter().map(|r| r.correct).sum();
@@ -399,6 +429,8 @@ impl Trainer {
         }
 
         average(workers, gradients);
+        let Self { config, step, workers, params, state, gradients, position, .. } = self;
+        let number = position.step;
         state.elements_mut()[step.hyper_range()].copy_from_slice(&step.hyperparameters(config, lr, number));
         let memory = Memory::new(workers.arena())
             .with(Space::Grads, gradients[0].bytes_mut())
@@ -410,7 +442,7 @@ impl Trainer {
         executor.run_range(clip..clip + 1, &Tick::default());
         let gradient_norm = elements::<f32>(executor.tensor(step.norm.index()))[0];
         if !gradient_norm.is_finite() {
-            let shards = Shards { step, config, raw, params, state, samples, batch, number };
+            let (shards, workers, gradients) = self.shards(samples, batch);
             return Err(shards.diagnose(workers, gradients, &format!("the norm of the gradient is {gradient_norm}")));
         }
         executor.run_range(clip + 1..view.n_ops(), &Tick::default());
@@ -453,7 +485,8 @@ struct ShardResult {
 struct Shards<'s> {
     step: &'s Step,
     config: &'s Config,
-    raw: (&'s [f32], &'s [f32]),
+    mean: &'s [f32],
+    std: &'s [f32],
     params: &'s Buffer,
     state: &'s Buffer,
     samples: &'s Samples<'s>,
@@ -514,18 +547,24 @@ impl<'s> Shards<'s> {
             .with_shared(Space::Params, self.params.bytes())
             .with_shared(Space::State, self.state.bytes());
         let mut executor = Executor::first_phase(self.step.compiled.view(), memory).map_err(bug)?;
+        self.fill(&mut executor, shard)?;
+        Ok(executor)
+    }
+
+    /// Writes the inputs of a shard: its samples, augmented, and their targets.
+    fn fill(&self, executor: &mut Executor<'_>, shard: usize) -> Result<(), HostError> {
         let indices = self.indices(shard);
         let mut targets = vec![0.0; indices.len() * self.samples.classes];
         for (target, &i) in targets.chunks_exact_mut(self.samples.classes).zip(indices) {
             target[self.samples.labels[i as usize] as usize] = 1.0;
         }
-        let (shape, (mean, std)) = (self.samples.shape, self.raw);
+        let Self { mean, std, samples: Samples { shape, .. }, .. } = *self;
         let inputs = elements_mut(executor.tensor_mut(self.step.input.index()).unwrap_or_default());
         self.samples.gather(indices, inputs)?;
-        self.config.augment.apply(self.tick(shard), shape, mean, std, inputs, &mut targets);
+        self.config.augment.apply(self.tick(shard), *shape, mean, std, inputs, &mut targets);
         let target = elements_mut(executor.tensor_mut(self.step.target.index()).unwrap_or_default());
         target.copy_from_slice(&targets);
-        Ok(executor)
+        Ok(())
     }
 }
 
