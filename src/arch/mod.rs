@@ -58,6 +58,16 @@ fn gemm(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], accumulate: bool) {
     }
 }
 
+/// As [`vectorised`], with 512-bit vectors where this CPU has them: for long loops over exponentials.
+/// Loops in short blocks get slower by it.
+#[inline(always)]
+pub(crate) fn vectorised_wide<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(all(feature = "std", target_arch = "x86_64"))]
+    return x86_64::vectorised_wide(f);
+    #[cfg(not(all(feature = "std", target_arch = "x86_64")))]
+    f()
+}
+
 /// Runs `f` compiled for the widest vectors this CPU has. Pass an `#[inline(always)]` closure of
 /// plain loops; the compiler vectorises them.
 #[inline(always)]

@@ -17,3 +17,19 @@ pub(super) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 fn avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
+
+/// As [`vectorised`], for AVX-512 where the CPU has it.
+#[inline(always)]
+pub(super) fn vectorised_wide<R>(f: impl FnOnce() -> R) -> R {
+    if std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512vl") {
+        // SAFETY: the features were just detected.
+        unsafe { avx512(f) }
+    } else {
+        vectorised(f)
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512vl")]
+fn avx512<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}

@@ -3,7 +3,7 @@
 //! a GELU is a [`table`](super::table).
 
 use super::{Signature, f32s};
-use crate::arch::vectorised;
+use crate::arch::vectorised_wide;
 use crate::math::float;
 
 /// 2 sqrt(2 / pi): the tanh form is `x sigmoid(2u)` with `u = sqrt(2/pi) (x + 0.044715 x^3)`.
@@ -38,7 +38,7 @@ fn gate(x: f32) -> f32 {
 
 /// `y = x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2`.
 pub fn tanh(_: &GeluTanh, y: &mut [f32]) {
-    vectorised(
+    vectorised_wide(
         #[inline(always)]
         move || {
             for y in y {
@@ -71,7 +71,7 @@ impl GeluTanhGrad {
 
 /// `dx = dy (s + x s (1 - s) 2u')` with `s = sigmoid(2u)`.
 pub fn tanh_grad(_: &GeluTanhGrad, x: &[f32], dx: &mut [f32]) {
-    vectorised(
+    vectorised_wide(
         #[inline(always)]
         move || {
             for (dx, &x) in dx.iter_mut().zip(x) {
@@ -110,7 +110,7 @@ fn phi(x: f32) -> f32 {
 
 /// `y = x (1 + erf(x / sqrt 2)) / 2`.
 pub fn erf(_: &GeluErf, y: &mut [f32]) {
-    vectorised(
+    vectorised_wide(
         #[inline(always)]
         move || {
             for y in y {
@@ -144,7 +144,7 @@ impl GeluErfGrad {
 /// `dx = dy (Phi(x) + x exp(-x^2/2) / sqrt(2 pi))`.
 pub fn erf_grad(_: &GeluErfGrad, x: &[f32], dx: &mut [f32]) {
     const INV_SQRT_2_PI: f32 = 0.398_942_3;
-    vectorised(
+    vectorised_wide(
         #[inline(always)]
         move || {
             for (dx, &x) in dx.iter_mut().zip(x) {

@@ -6,7 +6,7 @@
 use super::{Signature, f32s, i8s, i16s, size};
 use crate::arch::vectorised;
 use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, exp2_neg_scaled};
-use crate::math::float::{exp, sum_pairs};
+use crate::math::float::exp;
 
 shape! {
     /// Landmarks `l[batch, m, heads*d]` -> `a[batch*heads, m, m]`.
@@ -46,18 +46,37 @@ pub fn forward(s: &Gram, l: &[f32], a: &mut [f32]) {
                 for (h, a) in a.chunks_exact_mut(m * m).enumerate() {
                     let landmark = |i: usize| &l[i * width + h * d..][..d];
                     for i in 0..m {
+                        let row = &mut a[i * m..][..i];
+                        for (j, a) in row.iter_mut().enumerate() {
+                            *a = half_distance(landmark(i), landmark(j));
+                        }
+                        for a in row {
+                            *a = exp(-*a);
+                        }
                         a[i * m + i] = 1.0;
                         for j in 0..i {
-                            let square = sum_pairs(landmark(i), landmark(j), |a, b| (a - b) * (a - b));
-                            let value = exp(-0.5 * square);
-                            a[i * m + j] = value;
-                            a[j * m + i] = value;
+                            a[j * m + i] = a[i * m + j];
                         }
                     }
                 }
             }
         },
     );
+}
+
+/// `|a - b|^2 / 2`.
+#[inline(always)]
+fn half_distance(a: &[f32], b: &[f32]) -> f32 {
+    // Four lanes: heads are narrow.
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let mut lanes = [0.0; 4];
+    for (a, b) in a.iter().zip(b) {
+        for (lane, (a, b)) in lanes.iter_mut().zip(a.iter().zip(b)) {
+            *lane += (a - b) * (a - b);
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| (a - b) * (a - b)).sum();
+    0.5 * ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3]) + rest)
 }
 
 shape! {

@@ -6,9 +6,9 @@
 
 use super::gram::kernel_fault;
 use super::{Operand, Signature, f32s, i8s, i16s, i32s, size};
-use crate::arch::{Matrix, matmul, vectorised};
+use crate::arch::{Matrix, matmul, vectorised, vectorised_wide};
 use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, exp2_neg_scaled, round_shift, round_shift_i32};
-use crate::math::float::{dot, exp};
+use crate::math::float::{exp, sum};
 
 /// Rows of `K1` held at a time.
 const BLOCK: usize = 64;
@@ -21,8 +21,22 @@ const fn block(n: usize) -> usize {
 #[inline(always)]
 fn half_norms(x: &[f32], d: usize, stride: usize, norms: &mut [f32]) {
     for (norm, x) in norms.iter_mut().zip(x.chunks(stride)) {
-        *norm = 0.5 * dot(&x[..d], &x[..d]);
+        *norm = half_norm(&x[..d]);
     }
+}
+
+/// Half the squared norm, in four lanes: heads are narrow.
+#[inline(always)]
+fn half_norm(x: &[f32]) -> f32 {
+    let (blocks, rest) = x.as_chunks::<4>();
+    let mut lanes = [0.0; 4];
+    for block in blocks {
+        for (lane, x) in lanes.iter_mut().zip(block) {
+            *lane += x * x;
+        }
+    }
+    let rest: f32 = rest.iter().map(|x| x * x).sum();
+    0.5 * ((lanes[0] + lanes[2]) + (lanes[1] + lanes[3]) + rest)
 }
 
 /// One block of `K1`: `k[rows, m]` from tokens `q[rows, d]` and landmarks `l[m, d]`.
@@ -34,10 +48,18 @@ fn kernel_rows(q: Matrix<'_>, l: Matrix<'_>, l_norms: &[f32], k: &mut [f32]) {
         #[inline(always)]
         || {
             for (k, q_row) in k.chunks_exact_mut(l.rows).zip(q.data.chunks(q.row_stride)) {
-                let q_norm = 0.5 * dot(&q_row[..q.cols], &q_row[..q.cols]);
+                let q_norm = half_norm(&q_row[..q.cols]);
                 for (k, l_norm) in k.iter_mut().zip(l_norms) {
-                    *k = exp((*k - q_norm - l_norm).min(0.0));
+                    *k -= q_norm + l_norm;
                 }
+            }
+        },
+    );
+    vectorised_wide(
+        #[inline(always)]
+        || {
+            for k in k {
+                *k = exp(k.min(0.0));
             }
         },
     );
@@ -371,22 +393,32 @@ impl<'a> GradScratch<'a> {
         let (k, t, dq_rows) = (&mut self.k[..rows * m], &mut self.t[..rows * m], &mut self.rows[..rows * d]);
         kernel_rows(head.matrix(q), head.matrix(l), self.l_norms, k);
         matmul(head.matrix(x), Matrix::new(g, m, d).t(), t, false);
-        for (t, k) in t.chunks_exact_mut(m).zip(k.chunks_exact(m)) {
-            for ((t, k), column) in t.iter_mut().zip(k).zip(self.t_columns.iter_mut()) {
-                *t *= k;
-                *column += *t;
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                for (t, k) in t.chunks_exact_mut(m).zip(k.chunks_exact(m)) {
+                    for ((t, k), column) in t.iter_mut().zip(k).zip(self.t_columns.iter_mut()) {
+                        *t *= k;
+                        *column += *t;
+                    }
+                }
+            },
+        );
         let t_matrix = Matrix::new(t, rows, m);
         matmul(t_matrix.t(), head.matrix(q), self.dl, true);
         matmul(t_matrix, head.matrix(l), dq_rows, false);
-        let tokens = q.chunks_exact(width).zip(dq.chunks_exact_mut(width));
-        for ((q, dq), (dq_row, t)) in tokens.zip(dq_rows.chunks_exact(d).zip(t.chunks_exact(m))) {
-            let sum: f32 = t.iter().sum();
-            for ((dq, q), tl) in head.channels_mut(dq).iter_mut().zip(head.channels(q)).zip(dq_row) {
-                *dq = tl - sum * q;
-            }
-        }
+        vectorised(
+            #[inline(always)]
+            || {
+                let tokens = q.chunks_exact(width).zip(dq.chunks_exact_mut(width));
+                for ((q, dq), (dq_row, t)) in tokens.zip(dq_rows.chunks_exact(d).zip(t.chunks_exact(m))) {
+                    let sum = sum(t, |t| t);
+                    for ((dq, q), tl) in head.channels_mut(dq).iter_mut().zip(head.channels(q)).zip(dq_row) {
+                        *dq = tl - sum * q;
+                    }
+                }
+            },
+        );
         rows
     }
 

@@ -821,6 +821,19 @@ mod tests {
     }
 
     #[test]
+    fn a_profile_has_every_op_of_a_shard_and_their_sums() {
+        let labels = labels();
+        let mut trainer = Trainer::new(&model(), config()).unwrap();
+        let profile = trainer.profile(&samples(&pixels, &labels), 2).unwrap();
+        assert_eq!(profile.ops.len(), trainer.step_program().compiled.view().shard_ops());
+        assert_eq!(profile.ops[1].output, "patch_embed1.proj.0");
+        assert_eq!(profile.by_kind().iter().map(|op| op.time).sum::<Duration>(), profile.total());
+        assert!(profile.by_kind().windows(2).all(|w| w[0].time >= w[1].time));
+        let error = trainer.profile(&samples(&pixels, &labels[..3]), 2).unwrap_err();
+        assert_eq!(error.problem, "3 samples where a shard has 4");
+    }
+
+    #[test]
     fn too_few_samples_for_a_batch_is_said() {
         let labels = vec![0, 1, 2];
         let mut trainer = Trainer::new(&model(), config()).unwrap();
