@@ -73,6 +73,17 @@ pub fn read(path: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>)
     Ok((train, Some(load(x_test)?.into_dataset(path, options, labels, classes)?)))
 }
 
+/// The dimensions and the values of one `.npy` file.
+///
+/// # Errors
+///
+/// A damaged file, an element type, order or value that does not fit.
+pub fn array(path: &Path) -> Result<(Vec<usize>, Raw), HostError> {
+    let file = File::open(path).map_err(|e| io_error(path, &e))?;
+    let array = Array::parse(format!("{}", path.display()), BufReader::new(file))?;
+    Ok((array.dims.clone(), array.into_raw()?))
+}
+
 /// The names of the `.npy` members of an archive or folder.
 fn members(path: &Path) -> Result<Vec<String>, HostError> {
     let mut names: Vec<String> = if path.is_dir() {

@@ -96,7 +96,7 @@ fn round(thawed: &Program, integer: &Program) -> Program {
             Op::Conv(s) => Some(s.c_out),
             _ => None,
         };
-        if let (Some(rows), Some(w)) = (rows, ins[1]) {
+        if let (Some(rows), Some(&Some(w))) = (rows, ins.get(1)) {
             let shape = thawed.tensor(w).shape.clone();
             let k = thawed.tensor(w).len() / rows;
             let op = fake_quant::FakeQuantRows { rows, k };

@@ -1,0 +1,97 @@
+//! `softedge eval`.
+
+use crate::data::{self, Split};
+use crate::infer;
+use crate::model_file::ModelFile;
+use crate::report::confusion;
+use crate::run_folder::{self, MODEL, Trained};
+use crate::terminal::{Table, percent, say};
+use softedge::data::Dataset;
+use softedge::error::HostError;
+use softedge::train::Evaluation;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The folder of a run, a checkpoint, or a .soft model.
+    model: PathBuf,
+    /// Samples of this data set in place of the run's.
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// The part of the data; keep the test set for the end.
+    #[arg(long, value_enum, default_value = "validation")]
+    split: Split,
+    /// Draw the confusion matrix.
+    #[arg(long, value_name = "FILE.svg")]
+    confusion: Option<PathBuf>,
+    /// Threads; 0 takes as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+pub fn run(args: Args) -> Result<(), HostError> {
+    let (models, set) = open(&args)?;
+    say!("{}, {} samples of {}\n", args.split.name(), set.len(), set.name);
+    let mut evaluations = Vec::new();
+    for model in &models {
+        evaluations.push(infer::evaluate(model, &set, args.threads)?);
+    }
+    let mut table = Table::new(&["model", "arithmetic", ">loss", ">correct", ">accuracy"]);
+    for (model, e) in models.iter().zip(&evaluations) {
+        let correct = format!("{} of {}", e.correct(), e.samples());
+        let arithmetic = if model.is_integer() { "integers" } else { "f32" };
+        table.row([
+            model.path.display().to_string(),
+            arithmetic.into(),
+            format!("{:.4}", e.loss()),
+            correct,
+            percent(e.accuracy()),
+        ]);
+    }
+    say!("{table}\n");
+    // The last is the one for a device, if there is one.
+    if let Some(evaluation) = evaluations.last() {
+        say!("{}", per_class(evaluation, &set));
+        if let Some(path) = args.confusion {
+            let title = format!("{}, {}", set.name, args.split.name());
+            run_folder::write(&path, confusion::draw(&title, evaluation, &set.classes))?;
+            say!("\nconfusion matrix   {}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// The models that `args` names, and the samples.
+fn open(args: &Args) -> Result<(Vec<ModelFile>, Dataset), HostError> {
+    let is_file = args.model.extension().is_some_and(|e| e == "soft");
+    let (models, config) = if is_file {
+        (vec![ModelFile::open(&args.model)?], run_folder::beside(&args.model)?)
+    } else {
+        let trained = Trained::open(&args.model)?;
+        let mut models = vec![run_folder::compiled(&trained.checkpoint.path, &trained.frozen(1)?)?];
+        let integer = trained.folder.join(MODEL);
+        if args.model.is_dir() && integer.is_file() {
+            models.push(ModelFile::open(&integer)?);
+        }
+        (models, Some(trained.config))
+    };
+    Ok((models, data::named(&args.model, config, args.data.as_deref(), args.split)?))
+}
+
+fn per_class(evaluation: &Evaluation, set: &Dataset) -> Table {
+    let mut table = Table::new(&["class", ">samples", ">recall", ">precision", "most often taken for"]);
+    for (class, name) in set.classes.iter().enumerate() {
+        let row = evaluation.confusion(class);
+        let part = |p: Option<f64>| p.map_or("-".into(), percent);
+        let others = row.iter().enumerate().filter(|(i, n)| *i != class && **n > 0);
+        let worst = others.max_by_key(|(i, n)| (**n, std::cmp::Reverse(*i)));
+        table.row([
+            name.clone(),
+            row.iter().sum::<u64>().to_string(),
+            part(evaluation.recall(class)),
+            part(evaluation.precision(class)),
+            worst.map_or(String::new(), |(i, n)| format!("{} ({n})", set.classes[i])),
+        ]);
+    }
+    table
+}

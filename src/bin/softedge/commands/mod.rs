@@ -1,0 +1,49 @@
+//! One file per subcommand.
+
+mod demo;
+mod eval;
+mod export;
+mod inspect;
+mod list_presets;
+mod quantise;
+mod run;
+mod train;
+
+use clap::Subcommand;
+use softedge::error::HostError;
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Train a model from a preset or a configuration file.
+    Train(train::Args),
+    /// Accuracy of a run, a checkpoint or a .soft model, in all and per class.
+    Eval(eval::Args),
+    /// Turn a trained model into integers, and report what that did to every tensor.
+    #[command(visible_alias = "quantize")]
+    Quantise(quantise::Args),
+    /// Write a trained model to one .soft file.
+    Export(export::Args),
+    /// Run a .soft model on images, arrays, raw bytes or samples of a data set.
+    Run(run::Args),
+    /// Show what a .soft model computes, the memory it takes and the boards it fits.
+    Inspect(inspect::Args),
+    /// From nothing to an integer model on an emulated Cortex-M4, in a few minutes, offline.
+    Demo(demo::Args),
+    /// List the presets, or show one as a configuration file.
+    Presets(list_presets::Args),
+}
+
+impl Command {
+    pub fn run(self) -> Result<(), HostError> {
+        match self {
+            Command::Train(args) => train::run(args),
+            Command::Eval(args) => eval::run(args),
+            Command::Quantise(args) => quantise::run(args),
+            Command::Export(args) => export::run(args),
+            Command::Run(args) => run::run(args),
+            Command::Inspect(args) => inspect::run(args),
+            Command::Demo(args) => demo::run(args),
+            Command::Presets(args) => list_presets::run(args),
+        }
+    }
+}

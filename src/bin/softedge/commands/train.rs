@@ -1,0 +1,205 @@
+//! `softedge train`.
+
+use crate::config::Config;
+use crate::data::{Filled, Sets, Split};
+use crate::infer;
+use crate::report::{confusion, curves};
+use crate::run_folder::{self, BEST, CONFIG, CONFUSION, CURVES, LAST, METRICS, Trained};
+use crate::terminal::{self, count, dims, percent, say};
+use crate::watch::{Watch, catch_interrupts, interrupted};
+use softedge::error::HostError;
+use softedge::train::{Checkpoint, Epoch, History, Outcome, Trainer};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A preset (see `softedge presets`) or a configuration file.
+    #[arg(value_name = "PRESET|FILE.toml", required_unless_present = "resume")]
+    config: Option<String>,
+    /// Go on with the run in this folder, as if it had never stopped.
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "data", "epochs", "batch", "lr", "seed", "set", "out"])]
+    resume: Option<PathBuf>,
+    /// Data: fashion-mini, fashion-mnist, watch, or a path.
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// Passes over the training samples.
+    #[arg(long)]
+    epochs: Option<usize>,
+    /// Samples per optimizer step.
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Learning rate after the warm-up.
+    #[arg(long)]
+    lr: Option<f32>,
+    /// Seed of everything random.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Threads; 0 takes as many as there are cores. Results do not depend on it.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Set any field of the configuration; may be given several times.
+    #[arg(long, value_name = "FIELD=VALUE")]
+    set: Vec<String>,
+    /// Folder of the run; default: a new one in runs/, named after the model.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> Result<(), HostError> {
+    match &args.resume {
+        Some(folder) => resume(folder, args.threads),
+        None => {
+            let config = configured(&args)?;
+            let folder = args.out.unwrap_or_else(|| free_folder(&config.model.config.name));
+            start(config, &folder).map(|_| ())
+        }
+    }
+}
+
+/// The configuration with what the command line overrides.
+fn configured(args: &Args) -> Result<Config, HostError> {
+    let mut config = Config::open(args.config.as_deref().unwrap_or_default())?;
+    for assignment in &args.set {
+        config.set(assignment)?;
+    }
+    let train = &mut config.train;
+    config.data.source = args.data.clone().unwrap_or(config.data.source);
+    train.batch = args.batch.unwrap_or(train.batch);
+    train.lr = args.lr.unwrap_or(train.lr);
+    train.seed = args.seed.unwrap_or(train.seed);
+    train.threads = args.threads.unwrap_or(train.threads);
+    if let Some(epochs) = args.epochs {
+        train.epochs = epochs;
+        train.warmup_epochs = train.warmup_epochs.min(epochs as f32);
+    }
+    Ok(config)
+}
+
+/// `runs/NAME`, or with the first number that makes it new.
+pub fn free_folder(name: &str) -> PathBuf {
+    let numbered = (2..).map(|i| format!("{name}-{i}"));
+    let mut folders = std::iter::once(name.to_string()).chain(numbered).map(|name| Path::new("runs").join(name));
+    folders.find(|folder| !folder.exists()).unwrap_or_default()
+}
+
+/// Begins a run and trains to its end.
+pub fn start(mut config: Config, folder: &Path) -> Result<Outcome, HostError> {
+    if folder.join(LAST).exists() || folder.join(CONFIG).exists() {
+        return Err(HostError::new(
+            folder.display(),
+            "holds a run already",
+            format!(
+                "go on with it by `softedge train --resume {}`, or name another folder with --out",
+                folder.display()
+            ),
+        ));
+    }
+    config.train.check()?;
+    let sets = Sets::open(&config)?;
+    let changes = config.fit_to(&sets.train);
+    if !changes.is_empty() {
+        say!("{} fitted to {}: {}", config.model.config.name, config.data.source, changes.join(", "));
+    }
+    let trainer = Trainer::new(&config.model.config, config.train.clone())?;
+    fs::create_dir_all(folder).map_err(|e| {
+        HostError::new(folder.display(), format!("cannot be made: {e}"), "name another folder with --out")
+    })?;
+    run_folder::write(&folder.join(CONFIG), config.to_toml()?)?;
+    fit(trainer, &config, &sets, folder)
+}
+
+fn resume(folder: &Path, threads: Option<usize>) -> Result<(), HostError> {
+    let config = Config::read(&folder.join(CONFIG))?;
+    let last = folder.join(LAST);
+    let sets = Sets::open(&config)?;
+    let trainer = if last.exists() {
+        Trainer::resume(&last, Some(threads.unwrap_or(config.train.threads)))?
+    } else {
+        // It was stopped before its first checkpoint.
+        Trainer::new(&config.model.config, config.train.clone())?
+    };
+    fit(trainer, &config, &sets, folder).map(|_| ())
+}
+
+/// Trains to the end, or until the user interrupts, and brings the folder up to date after each epoch.
+fn fit(mut trainer: Trainer, config: &Config, sets: &Sets, folder: &Path) -> Result<Outcome, HostError> {
+    catch_interrupts();
+    announce(&trainer, config, sets, folder);
+    let (train, held) = (Filled::new(&sets.train), sets.validation.as_ref().map(Filled::new));
+    let validation = held.as_ref().map(Filled::samples);
+    let bar = terminal::progress("training", 0);
+    keep_best(&trainer.checkpoint(), folder)?;
+    loop {
+        let mut watch = Watch::new(&bar, config.train.epochs).pausing();
+        let outcome = trainer.fit(&train.samples(), validation.as_ref(), Some(&folder.join(LAST)), &mut watch)?;
+        keep_best(&trainer.checkpoint(), folder)?;
+        run_folder::write(&folder.join(METRICS), trainer.history().to_csv())?;
+        run_folder::write(&folder.join(CURVES), curves::draw(&config.model.config.name, trainer.history()))?;
+        if outcome == Outcome::Finished {
+            bar.finish_and_clear();
+            conclude(trainer.history(), sets, folder, config.train.threads)?;
+            return Ok(outcome);
+        }
+        if interrupted() {
+            bar.finish_and_clear();
+            say!("stopped; go on with `softedge train --resume {}`", folder.display());
+            return Ok(outcome);
+        }
+    }
+}
+
+fn announce(trainer: &Trainer, config: &Config, sets: &Sets, folder: &Path) {
+    let model = &config.model.config;
+    let input = [model.input.height, model.input.width, model.input.channels];
+    let parameters = count((trainer.step_program().layout.bytes() / 4) as u64);
+    let held = sets.validation.as_ref().map_or(0, |set| set.len());
+    say!("model      {}, input {}, {} classes, {parameters} parameters", model.name, dims(&input), model.classes);
+    say!("data       {}, {} for training, {held} held out for validation", sets.train.name, sets.train.len());
+    say!("threads    {}", trainer.threads());
+    say!("folder     {}\n", folder.display());
+}
+
+/// Where a checkpoint's run is.
+#[derive(serde::Deserialize)]
+struct Position {
+    step: u64,
+    history: History,
+}
+
+/// Writes the checkpoint of a run that has just ended its best epoch so far, as the best.
+fn keep_best(checkpoint: &Checkpoint, folder: &Path) -> Result<(), HostError> {
+    let position: Position =
+        toml::from_str(&checkpoint.position).map_err(|e| HostError::new("checkpoint", e.to_string(), ""))?;
+    match best_epoch(&position.history) {
+        Some(best) if best.step == position.step => checkpoint.write(&folder.join(BEST)),
+        _ => Ok(()),
+    }
+}
+
+/// The first epoch of the highest validation accuracy; the last one where none was evaluated.
+fn best_epoch(history: &History) -> Option<&Epoch> {
+    let evaluated = history.epochs.iter().filter(|e| e.validation_accuracy.is_some());
+    let better = |best: &Epoch, e: &Epoch| e.validation_accuracy > best.validation_accuracy;
+    evaluated.reduce(|best, e| if better(best, e) { e } else { best }).or(history.epochs.last())
+}
+
+/// Draws what the best epoch confuses, and says what to do next.
+fn conclude(history: &History, sets: &Sets, folder: &Path, threads: usize) -> Result<(), HostError> {
+    let Some(best) = best_epoch(history) else { return Ok(()) };
+    say!("");
+    match (&sets.validation, best.validation_accuracy) {
+        (Some(set), Some(accuracy)) => {
+            let trained = Trained::open(&folder.join(BEST))?;
+            let model = run_folder::compiled(&folder.join(BEST), &trained.frozen(1)?)?;
+            let evaluation = infer::evaluate(&model, set, threads)?;
+            let title = format!("{}, {}", trained.config.model.config.name, Split::Validation.name());
+            run_folder::write(&folder.join(CONFUSION), confusion::draw(&title, &evaluation, &set.classes))?;
+            say!("best       epoch {}, validation accuracy {}", best.epoch, percent(accuracy));
+        }
+        _ => say!("best       epoch {}, nothing was held out for validation", best.epoch),
+    }
+    say!("folder     {}: {CONFIG}, {METRICS}, {CURVES}, {CONFUSION}, {BEST}, {LAST}", folder.display());
+    say!("next       softedge quantise {}", folder.display());
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! A model file over samples.
+
+use crate::model_file::ModelFile;
+use crate::terminal;
+use softedge::data::Dataset;
+use softedge::engine::{Buffer, Every, Executor, Memory};
+use softedge::error::HostError;
+use softedge::ops::{DType, Tick};
+use softedge::program::Space;
+use softedge::train::Evaluation;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A sample as the model takes it.
+pub fn raw_input(model: &ModelFile, set: &Dataset, i: usize) -> Result<Vec<u8>, HostError> {
+    let dtype = model.view().input(0).dtype;
+    if dtype.name() == set.raw.kind() {
+        return Ok(set.raw_bytes(i).into_owned());
+    }
+    let mut values = vec![0.0f32; set.width()];
+    set.sample_f32(i, &mut values);
+    encode(dtype, &values).ok_or_else(|| {
+        HostError::new(
+            format!("{}, sample {i}", set.name),
+            format!("has values that are not whole numbers in the range of {}", dtype.name()),
+            "the model takes raw data: give it the data it was trained with",
+        )
+    })
+}
+
+/// Values in the bytes of an element type, if it has them all.
+pub fn encode(dtype: DType, values: &[f32]) -> Option<Vec<u8>> {
+    let whole = |lo: f32, hi: f32| values.iter().all(|v| v.fract() == 0.0 && (lo..=hi).contains(v));
+    match dtype {
+        DType::F32 => Some(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        DType::U8 if whole(0.0, 255.0) => Some(values.iter().map(|v| *v as u8).collect()),
+        DType::I8 if whole(-128.0, 127.0) => Some(values.iter().map(|v| *v as i8 as u8).collect()),
+        DType::I16 if whole(-32768.0, 32767.0) => Some(values.iter().flat_map(|v| (*v as i16).to_le_bytes()).collect()),
+        _ => None,
+    }
+}
+
+/// A model file with an arena.
+pub struct Runner<'m> {
+    executor: Executor<'m, Every>,
+}
+
+impl<'m> Runner<'m> {
+    /// Binds `model` to `arena`, which has [`arena_bytes`] bytes or more.
+    pub fn new(model: &'m ModelFile, arena: &'m mut Buffer) -> Result<Self, HostError> {
+        let executor = Executor::new(model.view(), Memory::new(arena.bytes_mut()));
+        let executor = executor.map_err(|e| HostError::new(model.path.display(), e.to_string(), ""))?;
+        Ok(Self { executor })
+    }
+
+    /// The scores' bytes for an input's bytes, which must be as many as the model takes.
+    pub fn run(&mut self, input: &[u8]) -> &[u8] {
+        let view = self.executor.view();
+        let place = self.executor.tensor_mut(view.input_id(0)).unwrap_or_default();
+        place.copy_from_slice(input);
+        self.executor.run(&Tick::default());
+        self.executor.tensor(view.output_id(0))
+    }
+
+    /// The real values of scores.
+    pub fn scores(&self, raw: &[u8]) -> Vec<f32> {
+        let t = self.executor.view().output(0);
+        let real = |q: i32| t.scale * (q - t.zero) as f32;
+        match t.dtype {
+            DType::F32 => raw.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+            DType::I32 => raw.chunks_exact(4).map(|b| real(i32::from_le_bytes([b[0], b[1], b[2], b[3]]))).collect(),
+            DType::I16 => raw.chunks_exact(2).map(|b| real(i32::from(i16::from_le_bytes([b[0], b[1]])))).collect(),
+            DType::I8 => raw.iter().map(|b| real(i32::from(*b as i8))).collect(),
+            DType::U8 => raw.iter().map(|b| real(i32::from(*b))).collect(),
+        }
+    }
+}
+
+/// An arena for `model`.
+pub fn arena(model: &ModelFile) -> Buffer {
+    Buffer::zeroed(model.view().size(Space::Arena))
+}
+
+/// Checks that the model takes the samples of `set` and has its classes.
+pub fn check(model: &ModelFile, set: &Dataset) -> Result<(), HostError> {
+    let (shape, classes) = (model.input_shape()?, model.view().output(0).len());
+    let fail = |problem, remedy: &str| Err(HostError::new(model.path.display(), problem, remedy));
+    if shape != set.shape {
+        let (takes, has) = (terminal::dims(&shape), terminal::dims(&set.shape));
+        return fail(format!("takes {takes} where {} has {has}", set.name), "give it the data it was trained for");
+    }
+    if classes != set.classes.len() {
+        let has = set.classes.len();
+        return fail(
+            format!("tells {classes} classes apart where {} has {has}", set.name),
+            "give it the data it was trained for",
+        );
+    }
+    Ok(())
+}
+
+/// Samples that are summed up together, so that the sums do not depend on the number of threads.
+const CHUNK: usize = 64;
+
+/// Runs `model` over all samples of `set`, on this many threads (0: as many as there are cores).
+pub fn evaluate(model: &ModelFile, set: &Dataset, threads: usize) -> Result<Evaluation, HostError> {
+    check(model, set)?;
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if threads == 0 { cores } else { threads }.min(set.len().div_ceil(CHUNK));
+    let (next, bar) = (AtomicUsize::new(0), terminal::progress("evaluating", set.len() as u64));
+    let work = || -> Result<Vec<(usize, Evaluation)>, HostError> {
+        let mut arena = arena(model);
+        let mut runner = Runner::new(model, &mut arena)?;
+        let mut chunks = Vec::new();
+        loop {
+            let start = next.fetch_add(CHUNK, Ordering::Relaxed);
+            if start >= set.len() {
+                return Ok(chunks);
+            }
+            let mut evaluation = Evaluation::new(set.classes.len());
+            for i in start..(start + CHUNK).min(set.len()) {
+                let raw = runner.run(&raw_input(model, set, i)?).to_vec();
+                evaluation.add(&runner.scores(&raw), set.labels[i]);
+                bar.inc(1);
+            }
+            chunks.push((start, evaluation));
+        }
+    };
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|w| w.join().expect("a worker does not panic")).collect()
+    });
+    bar.finish_and_clear();
+    let mut chunks = parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
+    chunks.sort_by_key(|chunk| chunk.0);
+    let mut all = Evaluation::new(set.classes.len());
+    chunks.iter().for_each(|(_, part)| all.merge(part));
+    Ok(all)
+}
+
+/// The classes in the order of their scores, largest first.
+pub fn ranked(scores: &[f32]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    order
+}

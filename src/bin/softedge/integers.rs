@@ -1,0 +1,77 @@
+//! A trained model turned into integers.
+
+use crate::config::Quant;
+use crate::data::{Filled, Sets};
+use crate::run_folder::{Trained, picked};
+use crate::terminal::{progress, say};
+use crate::watch::Watch;
+use softedge::error::HostError;
+use softedge::model;
+use softedge::ops::DType;
+use softedge::program::Program;
+use softedge::quant::{self, Calibration};
+use softedge::train::{self, Outcome};
+
+/// A model in both arithmetics.
+pub struct Integers {
+    /// In f32, as it was trained.
+    pub before: Program,
+    /// In f32, with the weights that were turned into integers: others where it was fine-tuned.
+    pub tuned: Program,
+    pub after: Program,
+    pub calibration: Calibration,
+}
+
+impl Integers {
+    /// Turns `trained` into integers by its table `[quant]`.
+    pub fn of(trained: &Trained, sets: &Sets) -> Result<Self, HostError> {
+        let raw = match trained.config.model.config.input.raw {
+            model::Raw::U8 => DType::U8,
+            model::Raw::I16 => DType::I16,
+            model::Raw::F32 => {
+                return Err(HostError::new(
+                    "model.input.raw",
+                    "is f32, and an integer model reads u8 or i16",
+                    "train on whole numbers, or export with `--format f32`",
+                ));
+            }
+        };
+        let Quant { samples, bounds, epochs, .. } = trained.config.quant;
+        let before = trained.frozen(1)?;
+        let picked = picked(&sets.train, samples);
+        let bar = progress("calibrating", picked.len() as u64);
+        let fill = |i: usize, out: &mut [f32]| {
+            sets.train.sample_f32(picked[i], out);
+            bar.set_position(i as u64);
+        };
+        let calibration = quant::calibrate(&before, picked.len(), fill, bounds)?;
+        bar.finish_and_clear();
+        let mut after = quant::quantise(&before, &calibration, raw)?;
+        let mut tuned = before.clone();
+        if epochs > 0 {
+            tuned = fine_tuned(trained, sets, &before, &after)?;
+            after = quant::quantise(&tuned, &calibration, raw)?;
+        }
+        Ok(Self { before, tuned, after, calibration })
+    }
+}
+
+/// `frozen` with weights that were trained on with the rounding of `integer`.
+fn fine_tuned(trained: &Trained, sets: &Sets, frozen: &Program, integer: &Program) -> Result<Program, HostError> {
+    let Quant { epochs, lr, .. } = trained.config.quant;
+    let base = trained.config.train.clone();
+    let config = train::Config { epochs, lr, min_lr: base.min_lr.min(lr), warmup_epochs: 0.0, ..base };
+    let model = &trained.config.model.config;
+    let mut trainer = quant::fine_tune(model, &trained.frozen(config.shard)?, integer, config)?;
+    let (train, held) = (Filled::new(&sets.train), sets.validation.as_ref().map(Filled::new));
+    let validation = held.as_ref().map(Filled::samples);
+    let bar = progress("fine-tuning", 0);
+    let outcome = trainer.fit(&train.samples(), validation.as_ref(), None, &mut Watch::new(&bar, epochs))?;
+    bar.finish_and_clear();
+    say!("");
+    if outcome == Outcome::Stopped {
+        return Err(HostError::new("fine-tuning", "was interrupted", "nothing was written; start it again"));
+    }
+    let checkpoint = trainer.checkpoint();
+    quant::with_weights(frozen, |name| checkpoint.weights(name).map(|v| &v.values[..]))
+}

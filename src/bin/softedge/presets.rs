@@ -1,0 +1,148 @@
+//! Presets: a model with the data and the settings that train it, and the comments of their file.
+
+use crate::config::{Config, Data, Model, Quant};
+use softedge::error::HostError;
+use softedge::model;
+use softedge::train;
+
+/// The preset with this name, if there is one.
+pub fn preset(name: &str) -> Option<Config> {
+    let config = model::preset(name)?;
+    let (source, train) = recipe(name);
+    let data = Data { source: source.into(), ..Data::default() };
+    Some(Config { model: Model { config, adapts: true }, data, train, quant: Quant::default() })
+}
+
+/// The data and the settings that the models of this name are trained with.
+fn recipe(name: &str) -> (&'static str, train::Config) {
+    let defaults = train::Config::default();
+    if name.starts_with("fashion-") {
+        return ("fashion-mnist", defaults);
+    }
+    if name.starts_with("watch-") {
+        return ("watch", train::Config { epochs: 60, batch: 64, ..defaults });
+    }
+    // The official settings for a batch of 128: 1e-3 for 1024 images, 300 epochs.
+    let official = train::Config { epochs: 300, batch: 128, shard: 8, lr: 1.25e-4, warmup_epochs: 5.0, ..defaults };
+    ("", official)
+}
+
+/// The error for a name that is no preset.
+pub fn unknown(name: &str) -> HostError {
+    HostError::new(
+        name,
+        "neither a preset nor a configuration file",
+        format!("the presets are {}; a file ends in .toml", model::PRESETS.join(", ")),
+    )
+}
+
+/// What the fields mean, by table and name; the library's documentation says more.
+const COMMENTS: &[(&str, &str)] = &[
+    ("model.name", "in reports and file names"),
+    ("model.classes", "number of classes"),
+    ("model.labels", "their names"),
+    ("model.head", "what the classifier reads: mean (of the tokens) or class-token"),
+    ("model.drop_rate", "of the last block; grows from 0 at the first"),
+    ("model.linear_std", "first weights of linear layers; default 1 / sqrt(fan-in)"),
+    ("model.input.height", "1 for a time series"),
+    ("model.input.width", "or samples of a time series"),
+    ("model.input.channels", ""),
+    ("model.input.raw", "element type of the data: u8, i16 or f32"),
+    ("model.input.mean", "per channel, in raw units"),
+    ("model.input.std", "per channel, in raw units"),
+    ("model.stages.depth", "transformer blocks"),
+    ("model.stages.heads", "a divisor of the channels"),
+    ("model.stages.mixer", "soft, softmax or depthwise"),
+    ("model.stages.mlp_ratio", "hidden width of the MLP over the channels"),
+    ("model.stages.norm", "LayerNorm before each branch (pre) or after each sum (post)"),
+    ("model.stages.gelu", "tanh or erf"),
+    ("model.stages.layer_norm_eps", ""),
+    ("model.stages.position", "grid of a learned position embedding"),
+    ("model.stages.drop", "path (whole branches) or elements"),
+    ("model.stages.embed.channels", "the last one's are the width of the blocks"),
+    ("model.stages.embed.kernel", "odd, or equal to the stride"),
+    ("model.stages.embed.stride", ""),
+    ("model.stages.embed.batch_norm", ""),
+    ("model.stages.embed.relu", ""),
+    ("model.stages.mixer.soft.inverse", "of the landmarks' Gram matrix: ldlt (direct), or { newton = steps }"),
+    ("model.stages.mixer.soft.inverse.newton", "steps of Newton's iteration"),
+    ("model.stages.mixer.soft.ridge", "added to its diagonal"),
+    ("model.stages.mixer.soft.sym_norm", "SOFT++'s symmetric normalisation"),
+    ("model.stages.mixer.soft.landmarks.pool", "means of the cells of this grid"),
+    ("model.stages.mixer.soft.landmarks.conv", "a learned convolution of this kernel and stride"),
+    ("model.stages.mixer.soft.local.kernel", "of a depthwise convolution of V beside the attention"),
+    ("model.stages.mixer.soft.local.per", "a filter for each channel or head"),
+    ("model.stages.mixer.depthwise.kernel", "odd"),
+    ("data.source", "fashion-mini, fashion-mnist, watch, or a path"),
+    ("data.read.size", "resize images to this height and width"),
+    ("data.read.channels", "1 grey, 3 RGB; of a time series in CSV or NPZ, how many"),
+    ("data.read.label", "CSV: the label's column"),
+    ("data.read.header", "CSV: whether the first line is one"),
+    ("data.read.holdout", "part held out as test set where the source has none"),
+    ("data.read.seed", "of that choice"),
+    ("train.epochs", "passes over the training samples"),
+    ("train.batch", "samples per optimizer step"),
+    ("train.shard", "samples that go through the model together; batch is a multiple"),
+    ("train.lr", "after the warm-up"),
+    ("train.min_lr", "of the last step"),
+    ("train.warmup_epochs", "may be a fraction"),
+    ("train.weight_decay", "times the learning rate; matrices only"),
+    ("train.betas", "AdamW's moments"),
+    ("train.eps", ""),
+    ("train.clip", "largest norm of the gradient; 0 = off"),
+    ("train.label_smoothing", "in [0, 1)"),
+    ("train.ema", "decay of the averaged parameters; 0 = off"),
+    ("train.augment.shift", "by up to this part of height and width"),
+    ("train.augment.fill", "what a shift moves in: zero or edge"),
+    ("train.augment.flip", "probability of mirroring left and right"),
+    ("train.augment.scale", "factor per channel in [1 - scale, 1 + scale)"),
+    ("train.augment.jitter", "noise, in deviations of the channel"),
+    ("train.augment.erase", "probability of erasing a rectangle"),
+    ("train.augment.erase_area", "smallest and largest part of the area"),
+    ("train.augment.mixup", "alpha; 0 = off"),
+    ("train.augment.cutmix", "alpha; 0 = off"),
+    ("train.seed", "of everything random"),
+    ("train.threads", "0 = all cores; results do not depend on it"),
+    ("train.validation", "part of the training samples held out to choose the best epoch"),
+    ("train.eval_every", "epochs"),
+    ("train.checkpoint_every", "steps, beside one after each epoch"),
+    ("quant.samples", "training samples that ranges are taken from"),
+    ("quant.epochs", "of fine-tuning with the integers' rounding; 0 = none"),
+    ("quant.lr", "of fine-tuning"),
+    ("quant.bounds", "min-max, or { percentile = 99.99 }"),
+];
+
+/// `text` with a comment at every field.
+pub fn commented(text: &str) -> String {
+    let mut section = String::new();
+    let mut lines = Vec::new();
+    for line in text.lines() {
+        if let Some(header) = line.strip_prefix('[') {
+            section = header.trim_matches(['[', ']']).into();
+        }
+        let key = line.split_once(" = ").map_or("", |(key, _)| key);
+        let comment = COMMENTS.iter().find(|(name, _)| *name == format!("{section}.{key}")).map_or("", |c| c.1);
+        lines.push(if comment.is_empty() { line.to_string() } else { format!("{line:<36}  # {comment}") });
+    }
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_a_preset_has_a_comment() {
+        for name in model::PRESETS {
+            let text = toml::to_string(&preset(name).unwrap()).unwrap();
+            let mut section = "";
+            for line in text.lines() {
+                section = line.strip_prefix('[').map_or(section, |s| s.trim_matches(['[', ']']));
+                if let Some((key, _)) = line.split_once(" = ") {
+                    let field = format!("{section}.{key}");
+                    assert!(COMMENTS.iter().any(|(name, _)| *name == field), "{field}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The arena of a model over time: one rectangle per tensor, time across, bytes up.
+
+use super::svg::{Anchor, GRID, INK, MUTED, RULE, Svg, text_width, ticks};
+use crate::model_file::{ArenaMap, Block};
+use crate::terminal::{bytes, dims};
+use softedge::format::View;
+use softedge::program::Kind;
+
+/// What a tensor is made by, with its colour.
+const FAMILIES: [(&str, &str); 7] = [
+    ("input", "#b9c2cb"),
+    ("convolution", "#8fb8de"),
+    ("linear", "#9ccfb4"),
+    ("attention", "#f2b880"),
+    ("norm", "#c7b5e0"),
+    ("residual and element-wise", "#ecd98b"),
+    ("pooling and tokens", "#e8a9a6"),
+];
+
+fn family(writer: Option<(usize, Kind)>) -> (&'static str, &'static str) {
+    let Some((_, kind)) = writer else { return FAMILIES[0] };
+    let name = kind.name();
+    let starts = |parts: &[&str]| parts.iter().any(|part| name.starts_with(part));
+    FAMILIES[match () {
+        () if starts(&["Input"]) => 0,
+        () if starts(&["Conv", "Depthwise"]) => 1,
+        () if starts(&["Linear"]) => 2,
+        () if starts(&["Gram", "Inverse", "Kernel", "Accumulate", "Apply", "Product", "Softmax", "SymNorm"]) => 3,
+        () if starts(&["LayerNorm", "BatchNorm", "Normalise"]) => 4,
+        () if starts(&["AvgPool", "MaxPool", "Prepend", "Take", "Resize"]) => 6,
+        () => 5,
+    }]
+}
+
+const LEFT: f64 = 76.0;
+const RIGHT: f64 = 28.0;
+const TOP: f64 = 96.0;
+const HEIGHT: f64 = 420.0;
+const FOOT: f64 = 116.0;
+
+/// The picture.
+pub fn draw(name: &str, view: View<'_>, map: &ArenaMap) -> String {
+    let moments = map.live.len();
+    let column = (1400.0 / moments as f64).clamp(1.0, 20.0).max(640.0 / moments as f64);
+    let plot = column * moments as f64;
+    let (peak, bound) = (map.size, map.lower_bound());
+    let top = 1.06 * peak.max(1) as f64;
+    let x = |moment: usize| LEFT + column * moment as f64;
+    let y = |byte: usize| TOP + HEIGHT * (1.0 - byte as f64 / top);
+    let mut svg = Svg::new(LEFT + plot + RIGHT, TOP + HEIGHT + FOOT);
+
+    svg.heading(LEFT, 32.0, 17.0, &format!("{name}: memory of one inference"));
+    let alive = match bytes(bound) {
+        least if bound == peak => format!("The arena takes {least}, the least there can be: so much is alive at once."),
+        least => format!("The arena takes {}; {least} are alive at once, so less is not possible.", bytes(peak)),
+    };
+    let subtitle = format!("{} ops over {} tensors. {alive}", view.n_ops(), map.blocks.len());
+    svg.text(LEFT, 52.0, Anchor::Start, 12.0, MUTED, &subtitle);
+    legend(&mut svg, map);
+
+    for kib in ticks(0.0, top / 1024.0, 6) {
+        let at = y((kib * 1024.0) as usize);
+        svg.line([LEFT, at, LEFT + plot, at], GRID, 1.0, "");
+        svg.text(LEFT - 8.0, at + 4.0, Anchor::End, 11.0, MUTED, &format!("{kib} KiB"));
+    }
+    for block in &map.blocks {
+        draw_block(&mut svg, block, [x(block.life.start), x(block.life.end), y(block.place.end), y(block.place.start)]);
+    }
+    svg.line([LEFT, y(0), LEFT + plot, y(0)], MUTED, 1.0, "");
+    svg.line([LEFT, y(peak), LEFT + plot, y(peak)], INK, 1.2, "");
+    let peak_is = if bound == peak { "peak = lower bound" } else { "peak" };
+    svg.text(LEFT + plot, y(peak) - 5.0, Anchor::End, 11.0, INK, &format!("{peak_is} {}", bytes(peak)));
+    if bound < peak {
+        svg.line([LEFT, y(bound), LEFT + plot, y(bound)], "#c2410c", 1.2, "5 4");
+        let at = if y(bound) - y(peak) > 16.0 { y(bound) - 5.0 } else { y(bound) + 13.0 };
+        svg.text(LEFT + plot, at, Anchor::End, 11.0, "#c2410c", &format!("lower bound {}", bytes(bound)));
+    }
+    name_moments(&mut svg, view, column);
+    svg.finish()
+}
+
+fn legend(svg: &mut Svg, map: &ArenaMap) {
+    let mut at = LEFT;
+    for (what, colour) in FAMILIES {
+        if map.blocks.iter().any(|b| family(b.writer).0 == what) {
+            svg.rect([at, 66.0, 11.0, 11.0], colour, RULE, "");
+            svg.text(at + 17.0, 76.0, Anchor::Start, 11.5, INK, what);
+            at += 38.0 + text_width(what, 11.5);
+        }
+    }
+}
+
+fn draw_block(svg: &mut Svg, block: &Block, [left, right, top, bottom]: [f64; 4]) {
+    let maker = block.writer.map_or("input".into(), |(i, kind)| format!("op {i} {}", kind.name()));
+    let what = format!("{} {}", dims(&block.shape), block.dtype.name());
+    let size = bytes(block.place.len());
+    let hover = format!(
+        "{maker}\n{what}, {size}\nbytes {} to {}\nalive from moment {} to {}",
+        block.place.start,
+        block.place.end,
+        block.life.start,
+        block.life.end - 1
+    );
+    let (width, height) = (right - left, bottom - top);
+    svg.rect([left, top, width, height], family(block.writer).1, "#ffffff", &hover);
+    let (middle, center) = ((left + right) / 2.0, (top + bottom) / 2.0);
+    let short = block.writer.map_or("input", |(_, kind)| kind.name());
+    let fits = |text: &str, room: f64, across: f64| text_width(text, 9.5) + 6.0 < room && across > 12.0;
+    if fits(&what, width, height / 2.0) && fits(short, width, height / 2.0) {
+        svg.text(middle, center - 2.0, Anchor::Middle, 9.5, INK, short);
+        svg.text(middle, center + 9.5, Anchor::Middle, 9.5, INK, &what);
+    } else if fits(short, width, height) {
+        svg.text(middle, center + 3.5, Anchor::Middle, 9.5, INK, short);
+    } else if fits(short, height, width) {
+        svg.upward_text(middle + 3.5, center, Anchor::Middle, 9.5, INK, short);
+    }
+}
+
+/// The ops under their moments: by name where there is room, else some numbers.
+fn name_moments(svg: &mut Svg, view: View<'_>, column: f64) {
+    let at = TOP + HEIGHT;
+    let x = |moment: usize| LEFT + column * (moment as f64 + 0.5);
+    if column >= 11.0 {
+        for (i, op) in view.ops().enumerate() {
+            svg.upward_text(x(i + 1) + 3.5, at + 8.0, Anchor::End, 9.5, MUTED, &format!("{} {i}", op.kind.name()));
+        }
+    } else {
+        for op in ticks(0.0, view.n_ops() as f64, 12) {
+            svg.line([x(op as usize + 1), at, x(op as usize + 1), at + 4.0], MUTED, 1.0, "");
+            svg.text(x(op as usize + 1), at + 18.0, Anchor::Middle, 11.0, MUTED, &format!("{op}"));
+        }
+        svg.text(LEFT, at + 38.0, Anchor::Start, 11.5, MUTED, "op, in the order of execution");
+    }
+}

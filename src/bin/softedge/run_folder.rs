@@ -1,0 +1,96 @@
+//! The folder of a run, and what `eval`, `quantise` and `export` find there.
+
+use crate::config::{Config, Data, Model, Quant};
+use crate::model_file::ModelFile;
+use softedge::data::Dataset;
+use softedge::error::HostError;
+use softedge::format;
+use softedge::model::{self, Mode};
+use softedge::program::{Plan, Program};
+use softedge::quant;
+use softedge::train::Checkpoint;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The run's configuration, whole.
+pub const CONFIG: &str = "config.toml";
+/// A line per epoch.
+pub const METRICS: &str = "metrics.csv";
+/// Loss and accuracy over the epochs.
+pub const CURVES: &str = "curves.svg";
+/// The confusion matrix of the best epoch on the validation samples.
+pub const CONFUSION: &str = "confusion.svg";
+/// The checkpoint a run goes on from.
+pub const LAST: &str = "last.safetensors";
+/// The checkpoint of the epoch with the best validation accuracy.
+pub const BEST: &str = "best.safetensors";
+/// The integer model.
+pub const MODEL: &str = "model.soft";
+
+/// Writes a file, with its name in the error.
+pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<(), HostError> {
+    fs::write(path, contents).map_err(|e| {
+        HostError::new(path.display(), format!("cannot be written: {e}"), "check the folder and the space left")
+    })
+}
+
+/// A trained model: its checkpoint, and the configuration it was trained with.
+pub struct Trained {
+    pub config: Config,
+    pub checkpoint: Checkpoint,
+    /// The folder of the checkpoint.
+    pub folder: PathBuf,
+}
+
+impl Trained {
+    /// Opens the best checkpoint of a run's folder, or a checkpoint.
+    pub fn open(path: &Path) -> Result<Self, HostError> {
+        let file = if path.is_dir() {
+            let found = [BEST, LAST].map(|name| path.join(name)).into_iter().find(|file| file.is_file());
+            found.ok_or_else(|| {
+                HostError::new(
+                    path.display(),
+                    format!("has no {BEST} and no {LAST}"),
+                    "name the folder of a run that `softedge train` began",
+                )
+            })?
+        } else {
+            path.into()
+        };
+        let checkpoint = Checkpoint::read(&file)?;
+        let parsed =
+            |what: &str, e: toml::de::Error| HostError::new(format!("{}, {what}", file.display()), e.to_string(), "");
+        let model: model::Config = toml::from_str(&checkpoint.model).map_err(|e| parsed("model", e))?;
+        let train = toml::from_str(&checkpoint.train).map_err(|e| parsed("train", e))?;
+        let folder = file.parent().map(PathBuf::from).unwrap_or_default();
+        let (data, quant) = match beside(&file)? {
+            Some(config) => (config.data, config.quant),
+            None => (Data::default(), Quant::default()),
+        };
+        let config = Config { model: Model { config: model, adapts: false }, data, train, quant };
+        Ok(Self { config, checkpoint, folder })
+    }
+
+    /// The model in f32 for `batch` inputs, with its parameters baked in.
+    pub fn frozen(&self, batch: usize) -> Result<Program, HostError> {
+        let built = model::build(&self.config.model.config, Mode::Infer { batch })?;
+        quant::freeze(&built.program, |name| self.checkpoint.weights(name).map(|v| &v.values[..]))
+    }
+}
+
+/// Indices of about `n` samples, spread evenly over the set, which may be sorted by class.
+pub fn picked(set: &Dataset, n: usize) -> Vec<usize> {
+    let n = n.min(set.len());
+    (0..n).map(|i| i * set.len() / n).collect()
+}
+
+/// The configuration in the folder of `file`, if there is one.
+pub fn beside(file: &Path) -> Result<Option<Config>, HostError> {
+    let path = file.with_file_name(CONFIG);
+    if path.is_file() { Config::read(&path).map(Some) } else { Ok(None) }
+}
+
+/// A Program as the file at `path` will be.
+pub fn compiled(path: &Path, program: &Program) -> Result<ModelFile, HostError> {
+    ModelFile::new(path, &format::write(program, &Plan::new(program)))
+}

@@ -1,0 +1,76 @@
+//! A run as it is seen at a terminal.
+
+use crate::terminal::{duration, percent, say};
+use indicatif::ProgressBar;
+use softedge::train::{Epoch, Evaluation, Observer, Progress};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether the user has asked for an end.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// From now on, the first interrupt of the user ends a run after its step, the second the program.
+pub fn catch_interrupts() {
+    // Where there is a handler already, it is this one.
+    let _ = ctrlc::set_handler(|| {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    });
+}
+
+/// Whether the user has asked for an end.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// Shows a run: a bar of its steps, a line for each epoch.
+pub struct Watch<'a> {
+    bar: &'a ProgressBar,
+    epochs: usize,
+    /// Whether the run comes back after each epoch.
+    pauses: bool,
+    /// Whether an epoch has ended.
+    ended: bool,
+}
+
+impl<'a> Watch<'a> {
+    /// Of a run of this many epochs.
+    pub fn new(bar: &'a ProgressBar, epochs: usize) -> Self {
+        Self { bar, epochs, pauses: false, ended: false }
+    }
+
+    /// Has the run come back after the epoch.
+    pub fn pausing(self) -> Self {
+        Self { pauses: true, ..self }
+    }
+}
+
+impl Observer for Watch<'_> {
+    fn on_step(&mut self, p: &Progress) -> ControlFlow<()> {
+        self.bar.set_length(p.steps);
+        self.bar.set_position(p.step);
+        let (loss, accuracy, speed) = (p.epoch_loss, percent(p.epoch_accuracy.into()), p.samples_per_second);
+        self.bar.set_message(format!("epoch {}  loss {loss:.4}  accuracy {accuracy}  {speed:.0}/s", p.epoch));
+        if self.pauses && self.ended || interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn on_epoch(&mut self, e: &Epoch, _: Option<&Evaluation>) {
+        self.ended = true;
+        let width = self.epochs.to_string().len();
+        let validation = match (e.validation_loss, e.validation_accuracy) {
+            (Some(loss), Some(accuracy)) => format!("   validation {loss:.4}  {}", percent(accuracy)),
+            _ => String::new(),
+        };
+        let speed = format!("{:.0} samples/s", e.samples_per_second);
+        let line = format!(
+            "epoch {:>width$}/{}   loss {:.4}  {}{validation}   {speed}  {}",
+            e.epoch,
+            self.epochs,
+            e.loss,
+            percent(e.accuracy),
+            duration(e.seconds)
+        );
+        self.bar.suspend(|| say!("{line}"));
+    }
+}

@@ -1,0 +1,379 @@
+//! The command line as its users meet it: good input, bad input, damaged files, a killed run.
+
+use softedge::train::Checkpoint;
+use std::fs;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// `softedge ARGS` in `folder`.
+fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_softedge"));
+    command.args(args).current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+fn softedge(folder: &Path, args: &[&str]) -> Output {
+    command(folder, args).output().unwrap()
+}
+
+/// What a command that succeeds says.
+fn says(folder: &Path, args: &[&str]) -> String {
+    let output = softedge(folder, args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {stderr}");
+    assert_eq!(stderr, "", "{args:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The error of a command that fails as it should: one message, no bug.
+fn error(folder: &Path, args: &[&str]) -> String {
+    let output = softedge(folder, args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+    assert!(stderr.starts_with("error: ") && !stderr.contains("bug"), "{args:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{args:?}: {stderr}");
+    stderr
+}
+
+/// A tiny model on 8 x 8 pixels.
+const CONFIG: &str = r#"
+[model]
+name = "tiny"
+classes = 3
+input = { height = 8, width = 8, channels = 1, raw = "u8", mean = [80.0], std = [60.0] }
+
+[[model.stages]]
+embed = [{ channels = 8, kernel = 3, stride = 2 }]
+heads = 2
+depth = 1
+mlp_ratio = 2.0
+mixer.soft = { landmarks = { pool = [2, 2] }, local = { kernel = 3 } }
+
+[data]
+source = "data"
+
+[train]
+epochs = 4
+batch = 16
+shard = 8
+lr = 1e-2
+validation = 0.2
+
+[quant]
+samples = 64
+"#;
+
+/// An IDX file: dimensions, then bytes.
+fn idx(dims: &[u32], values: &[u8]) -> Vec<u8> {
+    let mut file = vec![0, 0, 8, dims.len() as u8];
+    dims.iter().for_each(|d| file.extend(d.to_be_bytes()));
+    file.extend(values);
+    file
+}
+
+/// Images of `side` pixels a side: a bright row, a bright column or neither, in noise.
+fn write_data(folder: &Path, side: u32) {
+    fs::create_dir(folder).unwrap();
+    for (name, n) in [("train", 240u32), ("t10k", 60)] {
+        let labels: Vec<u8> = (0..n).map(|i| (i % 3) as u8).collect();
+        let mut noise = n;
+        let pixels: Vec<u8> = (0..n * side * side)
+            .map(|at| {
+                noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let (row, column) = (at / side % side, at % side);
+                let bright = [row == 3, column == 3, false][(at / (side * side) % 3) as usize];
+                (noise >> 25) as u8 + if bright { 100 } else { 0 }
+            })
+            .collect();
+        fs::write(folder.join(format!("{name}-images-idx3-ubyte")), idx(&[n, side, side], &pixels)).unwrap();
+        fs::write(folder.join(format!("{name}-labels-idx1-ubyte")), idx(&[n], &labels)).unwrap();
+    }
+}
+
+/// A folder with the data and the configuration.
+fn place() -> TempDir {
+    let place = tempfile::tempdir().unwrap();
+    write_data(&place.path().join("data"), 8);
+    fs::write(place.path().join("tiny.toml"), CONFIG).unwrap();
+    place
+}
+
+/// A folder with a finished run in `run`, quantised; made once.
+static TRAINED: LazyLock<TempDir> = LazyLock::new(|| {
+    let place = place();
+    let said = says(place.path(), &["train", "tiny.toml", "--out", "run"]);
+    assert!(said.contains("192 for training, 48 held out") && said.contains("epoch 4/4"), "{said}");
+    let said = says(place.path(), &["quantise", "run"]);
+    assert!(said.contains("SNR") && said.contains("InverseLdlt") && said.contains("accuracy on 48"), "{said}");
+    place
+});
+
+fn is_picture(path: &Path) {
+    let svg = fs::read_to_string(path).unwrap();
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"), "{}", path.display());
+    assert!(!svg.contains("\"NaN") && !svg.contains("\"inf"), "{}", path.display());
+}
+
+#[test]
+fn a_run_leaves_what_it_promises() {
+    let run = TRAINED.path().join("run");
+    for name in ["curves.svg", "confusion.svg"] {
+        is_picture(&run.join(name));
+    }
+    let metrics = fs::read_to_string(run.join("metrics.csv")).unwrap();
+    assert_eq!(metrics.lines().count(), 5);
+    for name in ["best.safetensors", "last.safetensors"] {
+        Checkpoint::read(&run.join(name)).unwrap();
+    }
+    // The configuration it leaves is whole: the same run again.
+    let place = place();
+    fs::copy(run.join("config.toml"), place.path().join("again.toml")).unwrap();
+    says(place.path(), &["train", "again.toml", "--threads", "1"]);
+    let again = Checkpoint::read(&place.path().join("runs/tiny/last.safetensors")).unwrap();
+    assert_eq!(again.tensors, Checkpoint::read(&run.join("last.safetensors")).unwrap().tensors);
+}
+
+#[test]
+fn a_model_is_evaluated_inspected_and_run() {
+    let place = TRAINED.path();
+    let said = says(place, &["eval", "run", "--confusion", "confusion.svg"]);
+    assert!(said.contains("validation, 48 samples") && said.contains("f32") && said.contains("integers"), "{said}");
+    is_picture(&place.join("confusion.svg"));
+    let said = says(place, &["eval", "run/model.soft", "--split", "test", "--threads", "2"]);
+    let accuracy = said.lines().find_map(|l| l.trim_end().strip_suffix(" %")?.rsplit("  ").next()?.trim().parse().ok());
+    assert!(accuracy > Some(80.0f64), "{said}");
+
+    let said = says(place, &["inspect", "run/model.soft", "--map", "map.svg"]);
+    assert!(said.contains("LinearI16") && said.contains("bytes of arena") && said.contains("RP2040"), "{said}");
+    is_picture(&place.join("map.svg"));
+    let said = says(place, &["export", "run", "--format", "f32", "--out", "f32.soft"]);
+    assert!(said.contains("f32.soft"), "{said}");
+    assert!(says(place, &["inspect", "f32.soft"]).contains("computes in f32"));
+    says(place, &["export", "run", "--out", "again.soft"]);
+    assert_eq!(fs::read(place.join("again.soft")).unwrap(), fs::read(place.join("run/model.soft")).unwrap());
+
+    // Samples of the data set, then the same bytes as files.
+    let range = ["--split", "test", "--range", "3..7"];
+    let said = says(place, &[&["run", "run/model.soft", "--inputs", "in", "--outputs", "out"][..], &range].concat());
+    assert!(said.contains("of 4 correct"), "{said}");
+    let (inputs, outputs) = (fs::read(place.join("in")).unwrap(), fs::read(place.join("out")).unwrap());
+    assert_eq!((inputs.len(), outputs.len()), (4 * 64, 4 * 3 * 2));
+    says(place, &["run", "run/model.soft", "in", "--outputs", "out2"]);
+    assert_eq!(fs::read(place.join("out2")).unwrap(), outputs);
+    fs::write(place.join("x.npy"), npy("(4, 8, 8)", &inputs)).unwrap();
+    says(place, &["run", "run/model.soft", "x.npy", "--outputs", "out3"]);
+    assert_eq!(fs::read(place.join("out3")).unwrap(), outputs);
+    image::GrayImage::from_raw(8, 8, inputs[..64].to_vec()).unwrap().save(place.join("x.png")).unwrap();
+    says(place, &["run", "run/model.soft", "x.png", "--outputs", "out4"]);
+    assert_eq!(fs::read(place.join("out4")).unwrap(), outputs[..6]);
+}
+
+/// A NumPy array of bytes.
+fn npy(shape: &str, values: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+    let mut file = b"\x93NUMPY\x01\x00".to_vec();
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.as_bytes());
+    file.extend(values);
+    file
+}
+
+#[test]
+fn fine_tuning_with_rounding_changes_the_integers_only() {
+    let place = TRAINED.path();
+    let before = fs::read(place.join("run/best.safetensors")).unwrap();
+    let said = says(place, &["quantise", "run", "--epochs", "1", "--out", "tuned.soft"]);
+    assert!(said.contains("epoch 1/1"), "{said}");
+    assert_ne!(fs::read(place.join("tuned.soft")).unwrap(), fs::read(place.join("run/model.soft")).unwrap());
+    assert_eq!(fs::read(place.join("run/best.safetensors")).unwrap(), before);
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_weights() {
+    let place = place();
+    let place = place.path();
+    let args = ["train", "tiny.toml", "--epochs", "40", "--set", "train.checkpoint_every=1", "--out"];
+    says(place, &[&args[..], &["whole"]].concat());
+    let mut child = command(place, &[&args[..], &["killed"]].concat()).stdout(Stdio::null()).spawn().unwrap();
+    let (last, best) = (place.join("killed/last.safetensors"), place.join("killed/best.safetensors"));
+    let started = Instant::now();
+    while !best.exists() && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let stopped = Checkpoint::read(&last).unwrap();
+    assert!(!place.join("killed/confusion.svg").exists(), "it was killed too late to test anything");
+    says(place, &["train", "--resume", "killed"]);
+    for name in ["last.safetensors", "best.safetensors"] {
+        let [whole, killed] = ["whole", "killed"].map(|run| Checkpoint::read(&place.join(run).join(name)).unwrap());
+        assert_eq!(whole.tensors, killed.tensors, "{name}");
+    }
+    assert_ne!(stopped.tensors, Checkpoint::read(&last).unwrap().tensors);
+    let epochs = |run: &str| -> Vec<String> {
+        let metrics = fs::read_to_string(place.join(run).join("metrics.csv")).unwrap();
+        metrics.lines().map(|l| l.split(',').take(7).collect::<Vec<_>>().join(",")).collect()
+    };
+    assert_eq!(epochs("whole"), epochs("killed"));
+    // A finished run has nothing left to do.
+    says(place, &["train", "--resume", "killed"]);
+}
+
+#[test]
+fn damaged_models_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let good = fs::read(TRAINED.path().join("run/model.soft")).unwrap();
+    let refused = |bytes: &[u8]| {
+        fs::write(place.path().join("bad.soft"), bytes).unwrap();
+        error(place.path(), &["inspect", "bad.soft"])
+    };
+    for cut in [0, 1, 3, 4, 127, 128, 129, good.len() / 3, good.len() / 2, good.len() - 16, good.len() - 1] {
+        let said = refused(&good[..cut]);
+        assert!(said.contains("bad.soft"), "{said}");
+    }
+    for i in 0..60 {
+        let mut damaged = good.clone();
+        let at = i * 7919 % good.len();
+        damaged[at] ^= 1 << (i % 8);
+        assert!(refused(&damaged).contains("bad.soft"), "byte {at}");
+    }
+    refused(&[&good[..], &[0]].concat());
+    refused(b"\x89PNG\r\n\x1a\n and no model");
+    for args in
+        [&["eval", "bad.soft", "--data", "watch", "--split", "test"][..], &["run", "bad.soft", "--data", "watch"]]
+    {
+        error(place.path(), args);
+    }
+}
+
+#[test]
+fn damaged_checkpoints_are_refused() {
+    let place = tempfile::tempdir().unwrap();
+    let good = fs::read(TRAINED.path().join("run/best.safetensors")).unwrap();
+    for i in 0..12 {
+        let mut bytes = good.clone();
+        let at = i * 7919 % good.len();
+        if i % 2 == 0 {
+            bytes.truncate(at)
+        } else {
+            bytes[at] ^= 1 << (i % 8)
+        }
+        fs::write(place.path().join("bad.safetensors"), bytes).unwrap();
+        let said = error(place.path(), &["export", "bad.safetensors", "--format", "f32"]);
+        assert!(said.contains("bad.safetensors"), "{said}");
+    }
+}
+
+#[test]
+fn every_mistake_is_named_with_its_remedy() {
+    let place = place();
+    let place = place.path();
+    let model = TRAINED.path().join("run/model.soft");
+    let model = model.to_str().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(place.join(name), bytes).unwrap();
+    write("typo.toml", CONFIG.replace("epochs", "epoch").as_bytes());
+    write("broken.toml", b"[model\n");
+    write("nothing.toml", b"");
+    write("five.toml", CONFIG.replace("classes = 3", "classes = 5").as_bytes());
+    write("wide.toml", CONFIG.replace("width = 8", "width = 9").as_bytes());
+    write("few.bin", &[0; 63]);
+    write("empty.bin", &[]);
+    write("x.npy", &npy("(5, 5)", &[0; 25]));
+    write("text.png", b"no image");
+    image::GrayImage::new(9, 8).save(place.join("wide.png")).unwrap();
+    fs::create_dir(place.join("empty")).unwrap();
+    for (args, parts) in [
+        (&["train", "fashion-nan"][..], &["fashion-nan", "fashion-nano", "watch-nano"][..]),
+        (&["train", "none.toml"], &["none.toml", "cannot be read"]),
+        (&["train", "data.toml/x.toml"], &["cannot be read"]),
+        (&["train", "."], &["is a folder"]),
+        (&["train", "typo.toml"], &["typo.toml", "unknown field `epoch`", "line"]),
+        (&["train", "broken.toml"], &["broken.toml", "line 1"]),
+        (&["train", "nothing.toml"], &["nothing.toml", "missing field `model`"]),
+        (&["train", "five.toml"], &["3 classes where the model has 5"]),
+        (&["train", "wide.toml"], &["8 x 8 x 1 where the model takes 8 x 9 x 1"]),
+        (&["train", "tiny.toml", "--data", "nowhere"], &["nowhere", "fashion-mini"]),
+        (&["train", "tiny.toml", "--data", "empty"], &["empty"]),
+        (&["train", "soft_tiny"], &["data.source", "--data"]),
+        (&["train", "tiny.toml", "--batch", "15"], &["train.batch", "multiple"]),
+        (&["train", "tiny.toml", "--batch", "4096"], &["train.batch", "192 training samples"]),
+        (&["train", "tiny.toml", "--set", "train.lrr=1"], &["train.lrr=1", "unknown field"]),
+        (&["train", "tiny.toml", "--set", "model.stages.0.heads=3"], &["stages[0].heads", "8 channels"]),
+        (&["train", "--resume", "nowhere"], &["nowhere"]),
+        (&["train", "tiny.toml", "--out", "tiny.toml/x"], &["cannot be made"]),
+        (&["eval", "nowhere"], &["nowhere"]),
+        (&["eval", "empty"], &["best.safetensors"]),
+        (&["eval", model, "--data", "watch", "--split", "test"], &["takes 8x8x1", "1x128x6"]),
+        (&["quantise", "few.bin"], &["few.bin"]),
+        (&["export", "empty"], &["empty"]),
+        (&["inspect", "."], &["is a folder"]),
+        (&["inspect", "none.soft"], &["none.soft", "cannot be read"]),
+        (&["inspect", "few.bin"], &["few.bin"]),
+        (&["inspect", model, "--map", "nowhere/map.svg"], &["nowhere/map.svg", "cannot be written"]),
+        (&["run", model, "few.bin"], &["few.bin", "63 bytes", "has 64"]),
+        (&["run", model, "empty.bin"], &["empty.bin", "0 bytes"]),
+        (&["run", model, "x.npy"], &["x.npy", "[5, 5]", "[8, 8, 1]"]),
+        (&["run", model, "text.png"], &["text.png", "not a readable image"]),
+        (&["run", model, "wide.png"], &["wide.png", "9 wide", "--resize"]),
+        (&["run", model, "empty"], &["is a folder"]),
+        (&["run", model, "--data", "data", "--split", "test", "--range", "59..61"], &["59..61", "60 samples"]),
+        (&["run", "none.soft"], &["none.soft"]),
+        (&["presets", "--show", "nope"], &["nope", "fashion-nano"]),
+    ] {
+        let said = error(place, args);
+        for part in parts {
+            assert!(said.contains(part), "{args:?}: no `{part}` in {said}");
+        }
+    }
+    says(place, &["run", model, "wide.png", "--resize"]);
+    // A model that has left its run does not know its data.
+    fs::copy(model, place.join("alone.soft")).unwrap();
+    assert!(error(place, &["eval", "alone.soft"]).contains("--data"));
+    assert!(error(place, &["eval", "alone.soft", "--data", "data"]).contains("--split test"));
+    says(place, &["eval", "alone.soft", "--data", "data", "--split", "test"]);
+    // A folder is not overwritten.
+    fs::create_dir(place.join("run")).unwrap();
+    write("run/config.toml", b"");
+    assert!(error(place, &["train", "tiny.toml", "--out", "run"]).contains("--resume run"));
+    // Wrong usage is clap's.
+    for args in [&["train"][..], &["frobnicate"], &["run", model, "--range", "5..5"], &["eval", "x", "--split", "all"]]
+    {
+        assert_eq!(softedge(place, args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn presets_are_files() {
+    let place = place();
+    let listed = says(place.path(), &["presets"]);
+    assert!(listed.contains("fashion-nano ") && listed.contains("soft_huge"));
+    let shown = says(place.path(), &["presets", "--show", "watch-nano"]);
+    fs::write(place.path().join("mine.toml"), &shown).unwrap();
+    let error = error(place.path(), &["train", "mine.toml", "--data", "data"]);
+    assert!(error.contains("8 x 8 x 1 where the model takes 1 x 128 x 6"), "{error}");
+}
+
+#[test]
+fn a_preset_takes_the_shape_of_the_data() {
+    let place = tempfile::tempdir().unwrap();
+    write_data(&place.path().join("data"), 16);
+    let said = says(place.path(), &["train", "fashion-nano", "--data", "data", "--epochs", "1", "--batch", "32"]);
+    assert!(said.contains("fashion-nano fitted to data: input 16x16x1 u8, 3 classes"), "{said}");
+    assert!(place.path().join("runs/fashion-nano/best.safetensors").exists());
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let place = TRAINED.path();
+    let mut child =
+        command(place, &["inspect", "run/model.soft"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(said, "");
+}
