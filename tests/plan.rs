@@ -139,6 +139,7 @@ fn models() -> Vec<(String, Built, Built)> {
         inverse: Inverse::Newton(6),
         ridge: 0.01,
         sym_norm: true,
+        mean: true,
         local: Some(Local { kernel: 5, per: Per::Head }),
     });
     configs.push(newton);

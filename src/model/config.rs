@@ -193,6 +193,12 @@ pub struct Soft {
     /// Whether the inverse is normalised symmetrically (SOFT++, arXiv 2207.03341). Default: no.
     #[cfg_attr(feature = "train", serde(default))]
     pub sym_norm: bool,
+    /// Whether V is scaled by m / n. SOFT adds tokens up where softmax averages them: with
+    /// `sym_norm` tokens that are all alike come out n / m times as large, and a small model loses its
+    /// first epochs to that. Folded into the projection, so it costs nothing. Default: no, as in
+    /// the paper.
+    #[cfg_attr(feature = "train", serde(default))]
+    pub mean: bool,
     /// A depthwise convolution of V that is added to the result. Default: none.
     #[cfg_attr(feature = "train", serde(default, skip_serializing_if = "Option::is_none"))]
     pub local: Option<Local>,

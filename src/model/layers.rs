@@ -258,7 +258,13 @@ impl Layers {
     pub fn soft_attention(&mut self, name: &str, x: TensorId, heads: usize, eps: f32, soft: &Soft) -> TensorId {
         let (_, c) = self.rows(x);
         let q = self.linear(&format!("{name}.W_q"), x, c);
-        let v = self.linear(&format!("{name}.W_v"), x, c);
+        let mut v = self.linear(&format!("{name}.W_v"), x, c);
+        if soft.mean {
+            let (_, grid, _) = self.image(x);
+            let factor = soft.landmarks.grid(grid).n() as f32 / grid.n() as f32;
+            let (len, shape) = (self.program.tensor(v).len(), self.shape(v));
+            v = self.program.apply(&format!("{name}.v"), ops::scale::Scale { len, factor }, &[Some(v)], &shape);
+        }
         let y = self.soft_kernel(&format!("{name}.attn"), q, v, heads, eps, soft);
         self.linear(&format!("{name}.ff"), y, c)
     }

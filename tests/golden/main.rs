@@ -28,6 +28,7 @@ fn soft(norm: bool, ratio: usize, local: usize) -> Soft {
         inverse: Inverse::Newton(STEPS),
         ridge: if norm { 0.0 } else { 0.01 },
         sym_norm: norm,
+        mean: false,
         local: Some(Local { kernel: local, per: Per::Head }),
     }
 }
