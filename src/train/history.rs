@@ -96,7 +96,8 @@ impl History {
 
 /// Watches a run. The library itself prints nothing.
 pub trait Observer {
-    /// After each step; `Break` ends the run there, with a checkpoint if it writes any.
+    /// After each step, and after [`on_epoch`](Self::on_epoch) where it was an epoch's last; `Break` ends
+    /// the run there, with a checkpoint if it writes any.
     fn on_step(&mut self, progress: &Progress) -> ControlFlow<()> {
         let _ = progress;
         ControlFlow::Continue(())

@@ -673,6 +673,49 @@ mod tests {
         assert!(rows[19].loss < rows[0].loss && rows[19].validation_accuracy > Some(0.95));
     }
 
+    /// Along the gradient of each parameter, the loss changes by the gradient's length: through every
+    /// op of the model, batch statistics, masks and sums over shards included.
+    #[test]
+    fn gradients_of_a_step_match_differences_of_its_loss() {
+        let labels = labels();
+        let samples = samples(&pixels, &labels);
+        let batch: Vec<u32> = (0..24).collect();
+        let mut trainer = Trainer::new(&model(), config()).unwrap();
+        let loss = |trainer: &mut Trainer| {
+            let (shards, workers, gradients) = trainer.shards(&samples, &batch);
+            workers.reserve(shards.step.compiled.view().size(Space::Arena));
+            let results = shards.run(workers, gradients).unwrap();
+            average(workers, gradients);
+            results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / results.len() as f64
+        };
+        loss(&mut trainer);
+        let gradients = trainer.gradients[0].elements::<f32>().to_vec();
+        let places: Vec<_> = trainer.step.params().map(|(t, at)| (t.name.clone(), at..at + t.len())).collect();
+        let mut checked = 0;
+        for (name, range) in places {
+            let g = &gradients[range.clone()];
+            let length = g.iter().map(|g| f64::from(g * g)).sum::<f64>().sqrt();
+            // A bias before batch norm has no influence; statistics have no gradient.
+            if name.contains("running") || length < 0.01 {
+                continue;
+            }
+            const STEP: f64 = 4e-3;
+            let mut at = |step: f64| {
+                let params = trainer.params.clone();
+                for (p, g) in trainer.params.elements_mut::<f32>()[range.clone()].iter_mut().zip(g) {
+                    *p += (step * f64::from(*g) / length) as f32;
+                }
+                let loss = loss(&mut trainer);
+                trainer.params = params;
+                loss
+            };
+            let difference = (at(STEP) - at(-STEP)) / (2.0 * STEP);
+            assert!((difference - length).abs() < 0.02 * length + 1e-4, "{name}: {difference} and {length}");
+            checked += 1;
+        }
+        assert!(checked > 20, "{checked}");
+    }
+
     #[test]
     fn any_number_of_threads_gives_the_same_bits() {
         let one = trained(config());
