@@ -78,6 +78,10 @@ boards() {
     cargo test --quiet --features cli --test boards -- --nocapture
 }
 
+full_data() {
+    cargo test --quiet --features cli --lib data::idx -- --ignored
+}
+
 setup_host
 step "formatting" formatting
 step "lints" lints
@@ -88,4 +92,8 @@ if able "bare-metal builds" setup_bare_targets; then
         step "emulated boards" boards
     fi
 fi
-step "tests" cargo test --features cli
+if able "full Fashion-MNIST" setup_data; then
+    step "full Fashion-MNIST" full_data
+fi
+echo "== tests"
+cargo test --features cli

@@ -1,5 +1,6 @@
+#!/usr/bin/env bash
 # Makes a Debian or Ubuntu machine with git and a Rust toolchain ready for test.sh, which sources
-# this. What is there already is left alone, so a second run takes no time.
+# this; run by itself, it gets everything. What is there is left alone, so a second run takes no time.
 
 # Every core the project runs on: Cortex-M0, M3, M4F, M33 and RISC-V RV32IMC.
 bare_targets=(
@@ -99,3 +100,17 @@ setup_bare_targets() {
     check_rust /usr/bin/rustc "run 'rustup target add ${missing[*]}'"
     [ -x "$(rustc --print sysroot)/lib/rustlib/$(rustc --print host-tuple)/bin/rust-lld" ] || need ld.lld lld
 }
+
+# The full Fashion-MNIST, 60,000 + 10,000 images.
+setup_data() {
+    [ -d /usr/share/datasets/fashion-mnist ] || apt_install dataset-fashion-mnist || fail "needs dataset-fashion-mnist"
+}
+
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then
+    set -euo pipefail
+    cd "$(dirname "$0")/.."
+    setup_host
+    setup_emulators
+    setup_bare_targets
+    setup_data
+fi
