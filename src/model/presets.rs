@@ -177,15 +177,15 @@ fn small(name: &str) -> Option<Config> {
             10,
             [
                 Small { channels: 24, kernel: 3, heads: 2, depth: 1, mlp_ratio: 2.0, landmarks: [4, 4] },
-                Small { channels: 48, kernel: 3, heads: 4, depth: 2, mlp_ratio: 2.0, landmarks: [4, 4] },
+                Small { channels: 48, kernel: 3, heads: 4, depth: 2, mlp_ratio: 1.5, landmarks: [4, 4] },
             ],
         ),
         "fashion-micro" => (
             fashion(),
             10,
             [
-                Small { channels: 32, kernel: 3, heads: 2, depth: 2, mlp_ratio: 3.0, landmarks: [4, 4] },
-                Small { channels: 64, kernel: 3, heads: 4, depth: 4, mlp_ratio: 3.0, landmarks: [4, 4] },
+                Small { channels: 32, kernel: 3, heads: 2, depth: 2, mlp_ratio: 2.0, landmarks: [4, 4] },
+                Small { channels: 64, kernel: 3, heads: 4, depth: 3, mlp_ratio: 2.0, landmarks: [4, 4] },
             ],
         ),
         "watch-nano" => (

@@ -4,6 +4,7 @@ use crate::config::{Config, Data, Model, Quant};
 use softedge::error::HostError;
 use softedge::model;
 use softedge::train;
+use softedge::train::augment::Augment;
 
 /// The preset with this name, if there is one.
 pub fn preset(name: &str) -> Option<Config> {
@@ -16,11 +17,14 @@ pub fn preset(name: &str) -> Option<Config> {
 /// The data and the settings that the models of this name are trained with.
 fn recipe(name: &str) -> (&'static str, train::Config) {
     let defaults = train::Config::default();
+    // A pixel or two of shift, and mirrored clothes are clothes.
+    let small = train::Config { batch: 64, lr: 3e-3, ..defaults.clone() };
     if name.starts_with("fashion-") {
-        return ("fashion-mnist", defaults);
+        let augment = Augment { shift: 0.07, flip: 0.5, ..Augment::default() };
+        return ("fashion-mnist", train::Config { augment, ..small });
     }
     if name.starts_with("watch-") {
-        return ("watch", train::Config { epochs: 60, batch: 64, ..defaults });
+        return ("watch", train::Config { epochs: 60, ..small });
     }
     // The official settings for a batch of 128: 1e-3 for 1024 images, 300 epochs.
     let official = train::Config { epochs: 300, batch: 128, shard: 8, lr: 1.25e-4, warmup_epochs: 5.0, ..defaults };
