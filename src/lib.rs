@@ -54,3 +54,8 @@ pub mod train;
 pub mod data;
 
 pub use error::Error;
+
+/// The README, so that its code compiles.
+#[cfg(all(doctest, feature = "alloc"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
