@@ -37,8 +37,7 @@ pub struct Trainer {
     workers: Workers,
     params: Buffer,
     state: Buffer,
-    /// One per shard of a batch.
-    gradients: Vec<Buffer>,
+    gradients: Gradients,
     position: Position,
 }
 
@@ -122,7 +121,7 @@ impl Trainer {
         let params = step.initial_params(config.seed);
         let state = step.initial_state(&params);
         let bytes = step.compiled.view().size(Space::Grads);
-        let gradients = (0..config.batch / config.shard).map(|_| Buffer::zeroed(bytes)).collect();
+        let gradients = Gradients::new(bytes, config.batch / config.shard, workers.threads());
         let position = Position::default();
         let c = model.input.channels;
         let or = |v: &[f32], default: f32| if v.is_empty() { vec![default; c] } else { v.to_owned() };
@@ -254,7 +253,7 @@ impl Trainer {
         let batch: Vec<u32> = (0..shard as u32).collect();
         let (shards, workers, gradients) = self.shards(samples, &batch);
         workers.reserve(shards.step.compiled.view().size(Space::Arena));
-        let mut executor = shards.executor(workers.arena(), &mut gradients[0], 0)?;
+        let mut executor = shards.executor(workers.arena(), &mut gradients.mean, 0)?;
         let mut failed = None;
         let profile = Profile::new(&shards.step.compiled.program, &mut executor, runs, &shards.tick(0), |executor| {
             failed = failed.take().or(shards.fill(executor, 0).err());
@@ -411,7 +410,7 @@ impl Trainer {
         &'s mut self,
         samples: &'s Samples<'s>,
         batch: &'s [u32],
-    ) -> (Shards<'s>, &'s mut Workers, &'s mut [Buffer]) {
+    ) -> (Shards<'s>, &'s mut Workers, &'s mut Gradients) {
         let Self { config, mean, std, step, workers, params, state, gradients, position, .. } = self;
         let shards = Shards { step, config, mean, std, params, state, samples, batch, number: position.step };
         (shards, workers, gradients)
@@ -428,12 +427,11 @@ impl Trainer {
             return Err(shards.diagnose(workers, gradients, &format!("the loss is {loss}")));
         }
 
-        average(workers, gradients);
         let Self { config, step, workers, params, state, gradients, position, .. } = self;
         let number = position.step;
         state.elements_mut()[step.hyper_range()].copy_from_slice(&step.hyperparameters(config, lr, number));
         let memory = Memory::new(workers.arena())
-            .with(Space::Grads, gradients[0].bytes_mut())
+            .with(Space::Grads, gradients.mean.bytes_mut())
             .with(Space::Params, params.bytes_mut())
             .with(Space::State, state.bytes_mut());
         let view = step.compiled.view();
@@ -455,23 +453,37 @@ fn bug(error: crate::Error) -> HostError {
     HostError::new("training program", error.to_string(), "this is a bug of the library: report it")
 }
 
-/// Puts the mean of all gradients into the first: sums in the order of the shards, whichever thread
-/// sums a part.
-fn average(workers: &Workers, gradients: &mut [Buffer]) {
-    const PART: usize = 8192;
-    let Some((sum, rest)) = gradients.split_first_mut() else { return };
-    let rest: Vec<&[f32]> = rest.iter().map(Buffer::elements).collect();
-    let factor = 1.0 / (rest.len() + 1) as f32;
-    workers.install(|| {
-        sum.elements_mut::<f32>().par_chunks_mut(PART).enumerate().for_each(|(i, sum)| {
-            for shard in &rest {
-                for (sum, g) in sum.iter_mut().zip(&shard[i * PART..]) {
-                    *sum += g;
+/// The gradients of a step.
+#[derive(Debug)]
+struct Gradients {
+    /// Of the whole batch.
+    mean: Buffer,
+    /// Of the shards that run at the same time: enough that no thread waits long, and few where a
+    /// batch has many shards.
+    shards: Vec<Buffer>,
+}
+
+impl Gradients {
+    fn new(bytes: usize, shards: usize, threads: usize) -> Self {
+        let together = shards.min(4 * threads);
+        Self { mean: Buffer::zeroed(bytes), shards: (0..together).map(|_| Buffer::zeroed(bytes)).collect() }
+    }
+
+    /// Adds the first `count` shards to the sum, in their order, whichever thread adds a part.
+    fn add(&mut self, count: usize, workers: &Workers) {
+        const PART: usize = 8192;
+        let shards: Vec<&[f32]> = self.shards[..count].iter().map(Buffer::elements).collect();
+        let sum = self.mean.elements_mut::<f32>().par_chunks_mut(PART).enumerate();
+        workers.install(|| {
+            sum.for_each(|(i, sum)| {
+                for shard in &shards {
+                    for (sum, g) in sum.iter_mut().zip(&shard[i * PART..]) {
+                        *sum += g;
+                    }
                 }
-            }
-            sum.iter_mut().for_each(|sum| *sum *= factor);
+            });
         });
-    });
+    }
 }
 
 /// What a shard gives beside its gradients.
@@ -495,27 +507,39 @@ struct Shards<'s> {
 }
 
 impl<'s> Shards<'s> {
-    /// Forward and backward of all shards.
-    fn run(&self, workers: &mut Workers, gradients: &mut [Buffer]) -> Result<Vec<ShardResult>, HostError> {
-        let mut tasks: Vec<_> = gradients.iter_mut().map(|g| (g, ShardResult::default())).collect();
-        workers.each(&mut tasks, |arena, shard, (gradients, result)| {
-            let mut executor = self.executor(arena, gradients, shard)?;
-            executor.run(&self.tick(shard));
-            let logits: &[f32] = elements(executor.tensor(self.step.logits.index()));
-            let scores = logits.chunks_exact(logits.len() / self.config.shard).zip(self.indices(shard));
-            let right = scores.filter(|(scores, i)| argmax(scores) == self.samples.labels[**i as usize] as usize);
-            result.correct = right.count() as u64;
-            result.loss = elements(executor.tensor(self.step.loss.index()))[0];
-            Ok(())
-        })?;
-        Ok(tasks.into_iter().map(|(_, result)| result).collect())
+    /// Forward and backward of all shards, and the mean of their gradients.
+    fn run(&self, workers: &mut Workers, gradients: &mut Gradients) -> Result<Vec<ShardResult>, HostError> {
+        let mut results = vec![ShardResult::default(); self.batch.len() / self.config.shard];
+        gradients.mean.bytes_mut().fill(0);
+        let together = gradients.shards.len();
+        for (wave, results) in results.chunks_mut(together).enumerate() {
+            let mut tasks: Vec<_> = results.iter_mut().zip(&mut gradients.shards).collect();
+            workers.each(&mut tasks, |arena, i, (result, gradients)| {
+                **result = self.run_one(arena, gradients, wave * together + i)?;
+                Ok(())
+            })?;
+            gradients.add(results.len(), workers);
+        }
+        let factor = 1.0 / results.len() as f32;
+        gradients.mean.elements_mut::<f32>().iter_mut().for_each(|g| *g *= factor);
+        Ok(results)
+    }
+
+    fn run_one(&self, arena: &mut [u8], gradients: &mut Buffer, shard: usize) -> Result<ShardResult, HostError> {
+        let mut executor = self.executor(arena, gradients, shard)?;
+        executor.run(&self.tick(shard));
+        let logits: &[f32] = elements(executor.tensor(self.step.logits.index()));
+        let scores = logits.chunks_exact(self.samples.classes).zip(self.indices(shard));
+        let right = scores.filter(|(scores, i)| argmax(scores) == self.samples.labels[**i as usize] as usize);
+        let loss = elements(executor.tensor(self.step.loss.index()))[0];
+        Ok(ShardResult { loss, correct: right.count() as u64 })
     }
 
     /// Runs the shards again, op by op, and says which op first made a value that is not finite.
-    fn diagnose(&self, workers: &mut Workers, gradients: &mut [Buffer], problem: &str) -> HostError {
-        for (shard, gradients) in gradients.iter_mut().enumerate() {
+    fn diagnose(&self, workers: &mut Workers, gradients: &mut Gradients, problem: &str) -> HostError {
+        for shard in 0..self.batch.len() / self.config.shard {
             let found = self
-                .executor(workers.arena(), gradients, shard)
+                .executor(workers.arena(), &mut gradients.mean, shard)
                 .map(|mut executor| diagnose::first_bad_op(&self.step.compiled, &mut executor, &self.tick(shard)));
             match found {
                 Ok(None) => {}
@@ -685,11 +709,10 @@ mod tests {
             let (shards, workers, gradients) = trainer.shards(&samples, &batch);
             workers.reserve(shards.step.compiled.view().size(Space::Arena));
             let results = shards.run(workers, gradients).unwrap();
-            average(workers, gradients);
             results.iter().map(|r| f64::from(r.loss)).sum::<f64>() / results.len() as f64
         };
         loss(&mut trainer);
-        let gradients = trainer.gradients[0].elements::<f32>().to_vec();
+        let gradients = trainer.gradients.mean.elements::<f32>().to_vec();
         let places: Vec<_> = trainer.step.params().map(|(t, at)| (t.name.clone(), at..at + t.len())).collect();
         let mut checked = 0;
         for (name, range) in places {
