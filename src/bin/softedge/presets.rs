@@ -72,6 +72,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ("model.stages.mixer.soft.inverse.newton", "steps of Newton's iteration"),
     ("model.stages.mixer.soft.ridge", "added to its diagonal"),
     ("model.stages.mixer.soft.sym_norm", "SOFT++'s symmetric normalisation"),
+    ("model.stages.mixer.soft.mean", "scales V by landmarks / tokens"),
     ("model.stages.mixer.soft.landmarks.pool", "means of the cells of this grid"),
     ("model.stages.mixer.soft.landmarks.conv", "a learned convolution of this kernel and stride"),
     ("model.stages.mixer.soft.local.kernel", "of a depthwise convolution of V beside the attention"),

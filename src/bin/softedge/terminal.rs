@@ -68,7 +68,7 @@ pub fn progress(what: &'static str, len: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = "{prefix:>12} {bar:32} {pos}/{len}  {msg}  {eta} left";
+    let style = "{prefix} {wide_bar} {pos}/{len}  {msg}  {eta} left";
     let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(len).with_prefix(what).with_style(style.progress_chars("━╸─"))
 }

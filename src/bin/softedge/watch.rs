@@ -51,7 +51,7 @@ impl Observer for Watch<'_> {
         self.bar.set_length(p.steps);
         self.bar.set_position(p.step);
         let (loss, accuracy, speed) = (p.epoch_loss, percent(p.epoch_accuracy.into()), p.samples_per_second);
-        self.bar.set_message(format!("epoch {}  loss {loss:.4}  accuracy {accuracy}  {speed:.0}/s", p.epoch));
+        self.bar.set_message(format!("epoch {}  loss {loss:.4}  {accuracy}  {speed:.0}/s", p.epoch));
         if self.pauses && self.ended || interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 

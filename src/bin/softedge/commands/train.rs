@@ -47,14 +47,23 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<(), HostError> {
-    match &args.resume {
-        Some(folder) => resume(folder, args.threads),
+    let (folder, outcome) = match args.resume {
+        Some(folder) => {
+            let outcome = resume(&folder, args.threads)?;
+            (folder, outcome)
+        }
         None => {
             let config = configured(&args)?;
             let folder = args.out.unwrap_or_else(|| free_folder(&config.model.config.name));
-            start(config, &folder).map(|_| ())
+            let outcome = start(config, &folder)?;
+            (folder, outcome)
         }
+    };
+    match outcome {
+        Outcome::Finished => say!("next       softedge quantise {}", folder.display()),
+        Outcome::Stopped => say!("stopped; go on with `softedge train --resume {}`", folder.display()),
     }
+    Ok(())
 }
 
 /// The configuration with what the command line overrides.
@@ -109,7 +118,7 @@ pub fn start(mut config: Config, folder: &Path) -> Result<Outcome, HostError> {
     fit(trainer, &config, &sets, folder)
 }
 
-fn resume(folder: &Path, threads: Option<usize>) -> Result<(), HostError> {
+fn resume(folder: &Path, threads: Option<usize>) -> Result<Outcome, HostError> {
     let config = Config::read(&folder.join(CONFIG))?;
     let last = folder.join(LAST);
     let sets = Sets::open(&config)?;
@@ -119,7 +128,7 @@ fn resume(folder: &Path, threads: Option<usize>) -> Result<(), HostError> {
         // It was stopped before its first checkpoint.
         Trainer::new(&config.model.config, config.train.clone())?
     };
-    fit(trainer, &config, &sets, folder).map(|_| ())
+    fit(trainer, &config, &sets, folder)
 }
 
 /// Trains to the end, or until the user interrupts, and brings the folder up to date after each epoch.
@@ -143,7 +152,6 @@ fn fit(mut trainer: Trainer, config: &Config, sets: &Sets, folder: &Path) -> Res
         }
         if interrupted() {
             bar.finish_and_clear();
-            say!("stopped; go on with `softedge train --resume {}`", folder.display());
             return Ok(outcome);
         }
     }
@@ -200,6 +208,5 @@ fn conclude(history: &History, sets: &Sets, folder: &Path, threads: usize) -> Re
         _ => say!("best       epoch {}, nothing was held out for validation", best.epoch),
     }
     say!("folder     {}: {CONFIG}, {METRICS}, {CURVES}, {CONFUSION}, {BEST}, {LAST}", folder.display());
-    say!("next       softedge quantise {}", folder.display());
     Ok(())
 }
