@@ -117,7 +117,7 @@ impl Svg {
 
 /// About how wide a text is.
 pub fn text_width(text: &str, size: f64) -> f64 {
-    0.58 * size * text.chars().count() as f64
+    0.61 * size * text.chars().count() as f64
 }
 
 fn escape(text: &str) -> String {
