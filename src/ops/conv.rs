@@ -400,6 +400,8 @@ pub fn forward_i8(s: &ConvI8, x: &[i8], w: &[i8], bias: &[i32], multiplier: &[i3
 shape! {
     /// Integer [`Conv`] to int16 (symmetric), for the residual stream:
     /// `x i8, w i8, bias i32[c_out], multiplier i32[c_out], shift i8[c_out] -> y i16`.
+    ///
+    /// `y = clamp(requantise(bias + sum x w), -32768, 32767)`, otherwise as [`ConvI8`].
     pub struct ConvI16 {
         /// Images.
         pub batch: usize,

@@ -467,6 +467,8 @@ pub fn forward_i8(s: &DepthwiseI8, x: &[i8], w: &[i8], bias: &[i32], multiplier:
 shape! {
     /// Integer [`Depthwise`] to int16 (symmetric), for the residual stream: `x i8, w i8,
     /// bias i32[c/share], multiplier i32[c/share], shift i8[c/share] -> y i16`.
+    ///
+    /// `y = clamp(requantise(bias + sum x w), -32768, 32767)`, otherwise as [`DepthwiseI8`].
     pub struct DepthwiseI16 {
         /// Images.
         pub batch: usize,

@@ -129,6 +129,8 @@ pub fn forward_i8(s: &LinearI8, x: &[i8], w: &[i8], bias: &[i32], multiplier: &[
 shape! {
     /// Integer [`Linear`] to int16 (symmetric), for the residual stream and the logits:
     /// `x i8, w i8, bias i32, multiplier i32[n], shift i8[n] -> y i16`.
+    ///
+    /// `y = clamp(requantise(bias + sum x w), -32768, 32767)`, otherwise as [`LinearI8`].
     pub struct LinearI16 {
         /// Rows of the input: tokens.
         pub rows: usize,
