@@ -102,7 +102,9 @@ fn draw_block(svg: &mut Svg, block: &Block, [left, right, top, bottom]: [f64; 4]
         block.life.end - 1
     );
     let (width, height) = (right - left, bottom - top);
-    svg.rect([left, top, width, height], family(block.writer).1, "#ffffff", &hover);
+    let fill = family(block.writer).1;
+    // A border would hide what is narrow.
+    svg.rect([left, top, width, height], fill, if width < 5.0 { fill } else { "#ffffff" }, &hover);
     let (middle, center) = ((left + right) / 2.0, (top + bottom) / 2.0);
     let short = block.writer.map_or("input", |(_, kind)| kind.name());
     let fits = |text: &str, room: f64, across: f64| text_width(text, 9.5) + 6.0 < room && across > 12.0;
