@@ -183,6 +183,23 @@ fn npy(shape: &str, values: &[u8]) -> Vec<u8> {
 }
 
 #[test]
+fn parameters_go_to_the_official_names_and_back() {
+    let place = TRAINED.path();
+    says(place, &["export", "run", "--format", "safetensors", "-o", "official.safetensors"]);
+    let args = ["import", "official.safetensors", "--model", "tiny.toml", "--out", "imported"];
+    assert!(says(place, &args).contains("imported"));
+    let accuracy = |said: String| {
+        said.lines().find(|l| l.contains("best.safetensors")).unwrap().split_once("f32").unwrap().1.to_string()
+    };
+    let split = ["--split", "test"];
+    let [there, back] = ["run", "imported"].map(|run| accuracy(says(place, &[&["eval", run][..], &split].concat())));
+    assert_eq!(there, back);
+    assert!(error(place, &args).contains("holds a run already"));
+    let said = error(place, &["import", "official.safetensors", "--model", "fashion-nano", "--out", "other"]);
+    assert!(said.contains("official.safetensors") && said.contains("patch_embed1"), "{said}");
+}
+
+#[test]
 fn fine_tuning_with_rounding_changes_the_integers_only() {
     let place = TRAINED.path();
     let before = fs::read(place.join("run/best.safetensors")).unwrap();

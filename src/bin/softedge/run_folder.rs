@@ -27,6 +27,25 @@ pub const BEST: &str = "best.safetensors";
 /// The integer model.
 pub const MODEL: &str = "model.soft";
 
+/// Checks that `folder` holds no run.
+pub fn check_free(folder: &Path) -> Result<(), HostError> {
+    if ![CONFIG, LAST].iter().any(|name| folder.join(name).exists()) {
+        return Ok(());
+    }
+    Err(HostError::new(
+        folder.display(),
+        "holds a run already",
+        format!("go on with it by `softedge train --resume {}`, or name another folder with --out", folder.display()),
+    ))
+}
+
+/// Makes a folder for a run.
+pub fn make(folder: &Path) -> Result<(), HostError> {
+    check_free(folder)?;
+    fs::create_dir_all(folder)
+        .map_err(|e| HostError::new(folder.display(), format!("cannot be made: {e}"), "name another folder with --out"))
+}
+
 /// Writes a file, with its name in the error.
 pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<(), HostError> {
     fs::write(path, contents).map_err(|e| {

@@ -19,7 +19,7 @@ use std::time::Instant;
 #[derive(clap::Args)]
 pub struct Args {
     /// Folder of the run; default: a new one in runs/.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, short, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Passes over the training samples; 30 take about three minutes on two cores.
     #[arg(long, default_value_t = 30)]

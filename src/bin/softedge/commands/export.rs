@@ -7,6 +7,8 @@ use crate::run_folder::{self, MODEL, Trained, compiled};
 use crate::terminal::{bytes, say};
 use clap::ValueEnum;
 use softedge::error::HostError;
+use softedge::format::safetensors;
+use softedge::model::{self, Mode};
 use softedge::program::Space;
 use std::path::PathBuf;
 
@@ -14,30 +16,42 @@ use std::path::PathBuf;
 pub struct Args {
     /// The folder of a run, or a checkpoint.
     checkpoint: PathBuf,
-    /// The file to write; default: model.soft (or model-f32.soft) beside the checkpoint.
-    #[arg(long, value_name = "FILE.soft")]
+    /// The file to write; default: model.soft, model-f32.soft or model.safetensors beside the checkpoint.
+    #[arg(long, short, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The arithmetic of the model.
+    /// What to write.
     #[arg(long, value_enum, default_value = "integer")]
-    format: Arithmetic,
+    format: Format,
     #[command(flatten)]
     how: How,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Arithmetic {
+enum Format {
+    /// A .soft model in integers, for a microcontroller.
     Integer,
+    /// A .soft model in f32.
     F32,
+    /// The parameters as the official PyTorch code names and lays them out.
+    Safetensors,
 }
 
 pub fn run(args: Args) -> Result<(), HostError> {
     let mut trained = Trained::open(&args.checkpoint)?;
     args.how.apply(&mut trained.config)?;
-    let (name, program) = match args.format {
-        Arithmetic::F32 => ("model-f32.soft", trained.frozen(1)?),
-        Arithmetic::Integer => (MODEL, Integers::of(&trained, &Sets::open(&trained.config)?)?.after),
+    let named = |name: &str| args.out.clone().unwrap_or_else(|| trained.folder.join(name));
+    let model = match args.format {
+        Format::Integer => compiled(&named(MODEL), &Integers::of(&trained, &Sets::open(&trained.config)?)?.after)?,
+        Format::F32 => compiled(&named("model-f32.soft"), &trained.frozen(1)?)?,
+        Format::Safetensors => {
+            let path = named("model.safetensors");
+            let program = model::build(&trained.config.model.config, Mode::Infer { batch: 1 })?.program;
+            let value = |name: &str| trained.checkpoint.weights(name).map(|v| &v.values[..]);
+            run_folder::write(&path, safetensors::write(&program, value)?)?;
+            say!("written    {}", path.display());
+            return Ok(());
+        }
     };
-    let model = compiled(&args.out.unwrap_or_else(|| trained.folder.join(name)), &program)?;
     run_folder::write(&model.path, model.view().bytes())?;
     let (flash, ram) = (bytes(model.view().bytes().len()), bytes(model.view().size(Space::Arena)));
     say!("written    {}: {flash} of flash, {ram} of RAM", model.path.display());

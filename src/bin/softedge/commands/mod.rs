@@ -3,6 +3,7 @@
 mod demo;
 mod eval;
 mod export;
+mod import;
 mod inspect;
 mod list_presets;
 mod quantise;
@@ -21,8 +22,10 @@ pub enum Command {
     /// Turn a trained model into integers, and report what that did to every tensor.
     #[command(visible_alias = "quantize")]
     Quantise(quantise::Args),
-    /// Write a trained model to one .soft file.
+    /// Write a trained model to one file: .soft for a device, safetensors for the official code.
     Export(export::Args),
+    /// Make a run of a checkpoint of the official SOFT code: to evaluate, export or train on.
+    Import(import::Args),
     /// Run a .soft model on images, arrays, raw bytes or samples of a data set.
     Run(run::Args),
     /// Show what a .soft model computes, the memory it takes and the boards it fits.
@@ -40,6 +43,7 @@ impl Command {
             Command::Eval(args) => eval::run(args),
             Command::Quantise(args) => quantise::run(args),
             Command::Export(args) => export::run(args),
+            Command::Import(args) => import::run(args),
             Command::Run(args) => run::run(args),
             Command::Inspect(args) => inspect::run(args),
             Command::Demo(args) => demo::run(args),

@@ -17,7 +17,7 @@ pub struct Args {
     /// The folder of a run, or a checkpoint.
     checkpoint: PathBuf,
     /// The file to write; default: model.soft beside the checkpoint.
-    #[arg(long, value_name = "FILE.soft")]
+    #[arg(long, short, value_name = "FILE.soft")]
     out: Option<PathBuf>,
     #[command(flatten)]
     how: How,

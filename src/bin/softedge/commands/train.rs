@@ -9,7 +9,6 @@ use crate::terminal::{self, count, dims, percent, say};
 use crate::watch::{Watch, catch_interrupts, interrupted};
 use softedge::error::HostError;
 use softedge::train::{Checkpoint, Epoch, History, Outcome, Trainer};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -42,7 +41,7 @@ pub struct Args {
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
     /// Folder of the run; default: a new one in runs/, named after the model.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, short, value_name = "FOLDER")]
     out: Option<PathBuf>,
 }
 
@@ -94,16 +93,7 @@ pub fn free_folder(name: &str) -> PathBuf {
 
 /// Begins a run and trains to its end.
 pub fn start(mut config: Config, folder: &Path) -> Result<Outcome, HostError> {
-    if folder.join(LAST).exists() || folder.join(CONFIG).exists() {
-        return Err(HostError::new(
-            folder.display(),
-            "holds a run already",
-            format!(
-                "go on with it by `softedge train --resume {}`, or name another folder with --out",
-                folder.display()
-            ),
-        ));
-    }
+    run_folder::check_free(folder)?;
     config.train.check()?;
     let sets = Sets::open(&config)?;
     let changes = config.fit_to(&sets.train);
@@ -111,9 +101,7 @@ pub fn start(mut config: Config, folder: &Path) -> Result<Outcome, HostError> {
         say!("{} fitted to {}: {}", config.model.config.name, config.data.source, changes.join(", "));
     }
     let trainer = Trainer::new(&config.model.config, config.train.clone())?;
-    fs::create_dir_all(folder).map_err(|e| {
-        HostError::new(folder.display(), format!("cannot be made: {e}"), "name another folder with --out")
-    })?;
+    run_folder::make(folder)?;
     run_folder::write(&folder.join(CONFIG), config.to_toml()?)?;
     fit(trainer, &config, &sets, folder)
 }

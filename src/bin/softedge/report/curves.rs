@@ -26,6 +26,7 @@ pub fn draw(name: &str, history: &History) -> String {
         }
         None => format!("{} epochs, none evaluated.", history.epochs.len()),
     };
+    let subtitle = subtitle + " Training is measured as it learns, with augmentation and label smoothing.";
     svg.text(LEFT, 52.0, Anchor::Start, 12.0, MUTED, &subtitle);
     let points = |value: &dyn Fn(&softedge::train::Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
         let points = history.epochs.iter().filter_map(|e| Some((e.epoch as f64, value(e)?)));

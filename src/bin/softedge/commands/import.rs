@@ -1,0 +1,56 @@
+//! `softedge import`.
+
+use crate::config::Config;
+use crate::run_folder::{self, BEST, CONFIG, LAST};
+use crate::terminal::{count, say};
+use softedge::error::HostError;
+use softedge::format::safetensors;
+use softedge::model::{self, Mode};
+use softedge::train::{Checkpoint, Trainer, Values};
+use std::fs;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// A safetensors file with the names of the official code; its .pth files convert with
+    /// `safetensors.torch.save_file(torch.load(FILE), ...)`.
+    checkpoint: PathBuf,
+    /// The model it is of: a preset (soft_tiny, soft_norm_small ...) or a configuration file.
+    #[arg(long, value_name = "PRESET|FILE.toml")]
+    model: String,
+    /// Data to evaluate it on and to train it on with: a built-in name or a path.
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// Folder of the run.
+    #[arg(long, short, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+pub fn run(args: Args) -> Result<(), HostError> {
+    let mut config = Config::open(&args.model)?;
+    config.data.source = args.data.unwrap_or(config.data.source);
+    let place = args.checkpoint.display();
+    let bytes = fs::read(&args.checkpoint)
+        .map_err(|e| HostError::new(&place, format!("cannot be read: {e}"), "check the path"))?;
+    let model = &config.model.config;
+    let program = model::build(model, Mode::Infer { batch: 1 })?.program;
+    let parameters =
+        safetensors::read(&program, &bytes).map_err(|e| HostError { place: format!("{place}, {}", e.place), ..e })?;
+    let values: usize = parameters.values().map(Vec::len).sum();
+    let tensors = parameters.into_iter().map(|(name, values)| {
+        let shape = program.find(&name).map(|id| program.tensor(id).shape.clone()).unwrap_or_default();
+        (name, Values { shape, values })
+    });
+    let start = Checkpoint { path: args.checkpoint.clone(), tensors: tensors.collect(), ..Checkpoint::default() };
+    let mut trainer = Trainer::new(model, config.train.clone())?;
+    trainer.start_from(&start)?;
+    run_folder::make(&args.out)?;
+    run_folder::write(&args.out.join(CONFIG), config.to_toml()?)?;
+    for name in [LAST, BEST] {
+        trainer.checkpoint().write(&args.out.join(name))?;
+    }
+    let folder = args.out.display();
+    say!("imported   {} parameters of {} into {folder}", count(values as u64), model.name);
+    say!("next       softedge eval {folder} --split test, or softedge train --resume {folder}");
+    Ok(())
+}
