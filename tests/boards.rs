@@ -72,6 +72,13 @@ fn every_board_computes_what_the_host_computes() {
     }
 }
 
+#[test]
+fn the_smallest_program_recognises_an_exercise() {
+    let target = BOARDS[2].target;
+    let output = succeed(bare_cargo("minimal").args(["run", "--quiet", "--release", "--target", target]));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "upright row\n");
+}
+
 impl Case {
     /// The case of a preset's integer model, with the values it starts its training from; leaves the
     /// files that the boards need.
@@ -136,12 +143,17 @@ impl Board {
 
     /// `cargo build` or `cargo run` of the firmware with the model.
     fn cargo(&self, command: &str, case: &Case) -> Command {
-        let mut cargo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tools/bare-cargo"));
-        cargo.args([command, "--quiet", "--release", "--target", self.target]);
-        cargo.current_dir("firmware-examples/emulated");
-        cargo.env("CARGO_TARGET_DIR", target_dir()).env("SOFTEDGE_MODEL", &case.model);
+        let mut cargo = bare_cargo("emulated");
+        cargo.args([command, "--quiet", "--release", "--target", self.target]).env("SOFTEDGE_MODEL", &case.model);
         cargo
     }
+}
+
+/// Cargo in a package of firmware.
+fn bare_cargo(package: &str) -> Command {
+    let mut cargo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tools/bare-cargo"));
+    cargo.current_dir(Path::new("firmware-examples").join(package)).env("CARGO_TARGET_DIR", target_dir());
+    cargo
 }
 
 fn target_dir() -> PathBuf {
