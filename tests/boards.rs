@@ -12,6 +12,7 @@ use softedge::ops::{DType, Tick};
 use softedge::program::{Plan, Space};
 use softedge::quant::{Bounds, calibrate, freeze, quantise};
 use softedge::train::{self, Trainer};
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -39,7 +40,7 @@ struct Case {
     inputs: PathBuf,
     scores: Vec<u8>,
     /// Bytes of the model's file.
-    file: usize,
+    file: u64,
     /// Bytes of arena it needs.
     arena: usize,
 }
@@ -59,16 +60,16 @@ struct Run {
 fn every_board_computes_what_the_host_computes() {
     let counter = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("libicount.so");
     succeed(Command::new("tools/icount/build.sh").arg(&counter));
-    for case in [Case::new("fashion-nano", "fashion-mini", DType::U8), Case::new("watch-nano", "watch", DType::I16)] {
-        println!("\n{}: file {} bytes, arena {} bytes, {INFERENCES} inferences\n", case.name, case.file, case.arena);
-        println!("| core | instructions | stack | flash | of it code |");
-        println!("|---|---:|---:|---:|---:|");
+    for case in [fashion(), gesture()] {
+        let mut table = format!("\n{}: file {} bytes, arena {} bytes\n\n", case.name, case.file, case.arena);
+        table += "| core | instructions | stack | flash | of it code |\n|---|---:|---:|---:|---:|\n";
         for board in &BOARDS {
-            let run = board.run(&case, &counter);
-            let code = run.flash - case.file as u64;
-            println!("| {} | {} | {} | {} | {code} |", board.core, run.instructions, run.stack, run.flash);
-            assert!(run.scores == case.scores, "the scores of {} on {} are not the host's", case.name, board.core);
+            let Run { scores, instructions, stack, flash } = board.run(&case, &counter);
+            assert!(scores == case.scores, "the scores of {} on {} are not the host's", case.name, board.core);
+            let code = flash - case.file;
+            writeln!(table, "| {} | {instructions} | {stack} | {flash} | {code} |", board.core).unwrap();
         }
+        println!("{table}\n{INFERENCES} inferences, on every core the scores of the host, bit for bit");
     }
 }
 
@@ -80,11 +81,9 @@ fn the_smallest_program_recognises_an_exercise() {
 }
 
 impl Case {
-    /// The case of a preset's integer model, with the values it starts its training from; leaves the
-    /// files that the boards need.
-    fn new(name: &'static str, source: &str, raw: DType) -> Self {
-        let (train, test) = data::open(source, &Default::default()).unwrap();
-        let file = Buffer::copy_of(&integer_model(name, &train, raw));
+    /// The case of a model's bytes on samples of `test`; leaves the files that the boards need.
+    fn new(name: &'static str, model: &[u8], test: &Dataset) -> Self {
+        let file = Buffer::copy_of(model);
         let view = View::new_checked(file.bytes()).unwrap();
         let mut arena = Buffer::zeroed(view.size(Space::Arena));
         let mut executor: Executor<'_> = Executor::new(view, Memory::new(arena.bytes_mut())).unwrap();
@@ -97,23 +96,32 @@ impl Case {
             scores.extend_from_slice(executor.tensor(view.output_id(0)));
         }
         let place = |kind: &str| Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{kind}"));
-        let (file_bytes, arena) = (file.bytes().len(), view.size(Space::Arena));
-        let case = Self { name, model: place("soft"), inputs: place("inputs"), scores, file: file_bytes, arena };
-        fs::write(&case.model, file.bytes()).unwrap();
-        fs::write(&case.inputs, inputs).unwrap();
-        case
+        let (path, all_inputs) = (place("soft"), place("inputs"));
+        fs::write(&path, model).unwrap();
+        fs::write(&all_inputs, inputs).unwrap();
+        let (file, arena) = (model.len() as u64, view.size(Space::Arena));
+        Self { name, model: path, inputs: all_inputs, scores, file, arena }
     }
 }
 
-fn integer_model(name: &str, data: &Dataset, raw: DType) -> Vec<u8> {
-    let config = preset(name).unwrap();
+/// Pixels (u8): the integer model of a preset, with the values it starts its training from.
+fn fashion() -> Case {
+    let (train, test) = data::open("fashion-mini", &Default::default()).unwrap();
+    let config = preset("fashion-nano").unwrap();
     let checkpoint = Trainer::new(&config, train::Config::default()).unwrap().checkpoint();
     let program = build(&config, Mode::Infer { batch: 1 }).unwrap().program;
     let frozen = freeze(&program, |name| checkpoint.weights(name).map(|w| &w.values[..])).unwrap();
-    let fill = |i: usize, raw: &mut [f32]| data.sample_f32(i * 37 % data.len(), raw);
+    let fill = |i: usize, raw: &mut [f32]| train.sample_f32(i * 37 % train.len(), raw);
     let calibration = calibrate(&frozen, 32, fill, Bounds::MinMax).unwrap();
-    let integer = quantise(&frozen, &calibration, raw).unwrap();
-    write(&integer, &Plan::new(&integer))
+    let integer = quantise(&frozen, &calibration, DType::U8).unwrap();
+    Case::new("fashion-nano", &write(&integer, &Plan::new(&integer)), &test)
+}
+
+/// Motion (i16): the trained model of the smallest program.
+fn gesture() -> Case {
+    let model = fs::read("firmware-examples/minimal/src/gesture.soft").unwrap();
+    let (_, test) = data::open("watch", &Default::default()).unwrap();
+    Case::new("gesture", &model, &test)
 }
 
 impl Board {
