@@ -5,7 +5,7 @@ use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use softedge::data::{Dataset, Options, Raw};
 use softedge::error::HostError;
-use softedge::model;
+use softedge::model::{self, Landmarks, Mixer, Soft};
 use softedge::quant::Bounds;
 use softedge::train;
 use std::path::Path;
@@ -165,6 +165,7 @@ impl Config {
                 let std = std.into_iter().map(|s| if s > 0.0 { s } else { 1.0 }).collect();
                 *input = model::Input { height: h, width: w, channels: c, raw, mean, std };
                 changes.push(format!("input {h}x{w}x{c} {}", set.raw.kind()));
+                changes.extend(limit_landmarks(config));
             }
             if config.classes != set.classes.len() {
                 config.classes = set.classes.len();
@@ -183,6 +184,18 @@ impl Config {
         let text = toml::to_string(self).map_err(|e| HostError::new("configuration", e.to_string(), ""))?;
         Ok(presets::commented(&text))
     }
+}
+
+/// No more landmarks than tokens, either way. Says what it changed.
+fn limit_landmarks(config: &mut model::Config) -> Option<String> {
+    let mut limited = false;
+    for (grid, stage) in config.grids().into_iter().zip(&mut config.stages) {
+        if let Mixer::Soft(Soft { landmarks: Landmarks::Pool([h, w]), .. }) = &mut stage.mixer {
+            limited |= *h > grid.h || *w > grid.w;
+            (*h, *w) = ((*h).min(grid.h), (*w).min(grid.w));
+        }
+    }
+    limited.then(|| "landmarks limited to its tokens".into())
 }
 
 const SHOW: &str = "`softedge presets --show fashion-nano` shows all fields";
@@ -251,7 +264,7 @@ mod tests {
             Dataset::new("t", [1, 2, 1], Raw::I16(vec![1, 3, 5, 7]), vec![0, 1], names).unwrap()
         };
         let mut config = nano();
-        assert_eq!(config.fit_to(&set(3)), ["input 1x2x1 i16", "3 classes"]);
+        assert_eq!(config.fit_to(&set(3)), ["input 1x2x1 i16", "landmarks limited to its tokens", "3 classes"]);
         let model = &config.model.config;
         assert_eq!((model.input.mean[0], model.classes, &*model.labels[2]), (4.0, 3, "c2"));
         assert!(config.fit_to(&set(3)).is_empty());

@@ -51,6 +51,7 @@ pub fn percent(part: f64) -> String {
 pub fn duration(seconds: f64) -> String {
     let s = seconds.max(0.0).round() as u64;
     match s {
+        0..10 => format!("{seconds:.1} s"),
         0..60 => format!("{s} s"),
         60..3600 => format!("{} min {:02} s", s / 60, s % 60),
         _ => format!("{} h {:02} min", s / 3600, s / 60 % 60),
@@ -120,7 +121,10 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!([bytes(900), bytes(62_669), bytes(3 << 20)], ["900 B", "61.2 KiB", "3.00 MiB"]);
         assert_eq!([count(9_999), count(12_345), count(1_234_567)], ["9999", "12.3 k", "1.23 M"]);
-        assert_eq!([duration(59.4), duration(61.0), duration(7322.0)], ["59 s", "1 min 01 s", "2 h 02 min"]);
+        assert_eq!(
+            [duration(0.25), duration(59.4), duration(61.0), duration(7322.0)],
+            ["0.2 s", "59 s", "1 min 01 s", "2 h 02 min"]
+        );
         assert_eq!([percent(0.87654), percent(f64::NAN)], ["87.65 %", "-"]);
     }
 

@@ -195,6 +195,7 @@ fn conclude(history: &History, sets: &Sets, folder: &Path, threads: usize) -> Re
         }
         _ => say!("best       epoch {}, nothing was held out for validation", best.epoch),
     }
-    say!("folder     {}: {CONFIG}, {METRICS}, {CURVES}, {CONFUSION}, {BEST}, {LAST}", folder.display());
+    let names = [CONFIG, METRICS, CURVES, CONFUSION, BEST, LAST].into_iter().filter(|name| folder.join(name).exists());
+    say!("folder     {}: {}", folder.display(), names.collect::<Vec<_>>().join(", "));
     Ok(())
 }
