@@ -34,6 +34,10 @@ pub(super) const fn check(bytes: &[u8]) -> Result<(), Error> {
     ensure!(bytes.len() >= HEADER_BYTES, Error::Truncated { needed: HEADER_BYTES, found: bytes.len() });
     ensure!(u32_at(bytes, 4 * word::MAGIC) == MAGIC, Error::NotAModel { found: u32_at(bytes, 4 * word::MAGIC) });
     let version = u32_at(bytes, 4 * word::VERSION);
+    ensure!(
+        version <= u16::MAX as u32,
+        Error::Malformed { at: 4 * word::VERSION, what: "the high half of the version is not zero" }
+    );
     ensure!(version == VERSION as u32, Error::Version { needed: VERSION, found: version as u16 });
     let file_bytes = header(bytes, word::FILE_BYTES);
     ensure!(bytes.len() >= file_bytes, Error::Truncated { needed: file_bytes, found: bytes.len() });
@@ -121,6 +125,8 @@ const fn tensors(bytes: &[u8]) -> Result<(), Error> {
                 d < t.rank || t.dims[d] == 1,
                 Error::Malformed { at, what: "a dimension beyond the rank is not 1" }
             );
+            // No op has to think of empty operands.
+            ensure!(t.dims[d] > 0, Error::Malformed { at, what: "a dimension is 0" });
             product = product.saturating_mul(t.dims[d] as u64);
             d += 1;
         }

@@ -33,8 +33,8 @@
 //!
 //! A tensor record is 8 words: element type, [space](crate::program::Space), rank and weight layout
 //! (a byte each, in that order; layout 0 is the plain one); byte offset in its space; four
-//! dimensions, slowest first, 1 beyond the rank; the scale (f32) and the zero point (i32) of an
-//! integer tensor: real = scale (integer - zero).
+//! dimensions, slowest first, none of them 0, 1 beyond the rank; the scale (f32) and the zero point
+//! (i32) of an integer tensor: real = scale (integer - zero).
 //!
 //! An op record is a word with the kind (low half), the number of inputs and of outputs (a byte
 //! each); tensor indices as halfwords, two per word, `0xffff` where an optional operand is absent;
@@ -48,10 +48,11 @@
 //! # Trust
 //!
 //! [`View::new_checked`] is the one gate. It proves, in a `const fn` that runs at compile time too:
-//! every section and tensor lies inside its bounds and is aligned; every operand of every op has the
-//! element type and length that the op's shape asks for; nothing an op writes overlaps another of its
-//! operands; no requantisation shift leaves its range and no accumulator can overflow. After it no
-//! access can fail.
+//! every section and tensor lies inside its bounds and is aligned, and no tensor is empty; every
+//! operand of every op has the element type and length that the op's shape asks for; nothing an op
+//! writes overlaps another of its operands; no requantisation shift leaves its range and no accumulator
+//! can overflow. After it no access can fail: a file made by an enemy may compute nonsense, and take as
+//! long as [`Op::macs`](crate::program::Op::macs) says, but neither panics nor touches other memory.
 
 mod check;
 mod crc;

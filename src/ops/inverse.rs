@@ -177,7 +177,7 @@ impl InverseGrad {
 
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
-        2 * super::size(&[self.count, self.m, self.m, self.m])
+        super::size(&[2, self.count, self.m, self.m, self.m])
     }
 }
 

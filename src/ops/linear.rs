@@ -63,7 +63,7 @@ impl LinearGrad {
 
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
-        2 * super::size(&[self.rows, self.k, self.n])
+        super::size(&[2, self.rows, self.k, self.n])
     }
 }
 
@@ -108,8 +108,8 @@ shape! {
 impl LinearI8 {
     /// Inputs `x, w, bias, multiplier, shift`; output `y`.
     pub const fn signature(&self) -> Signature {
-        let Self { rows, k, n, .. } = *self;
-        if self.lo < -128 || self.hi > 127 || self.lo > self.hi {
+        let Self { rows, k, n, zero, lo, hi } = *self;
+        if lo < -128 || hi > 127 || lo > hi || zero < -128 || zero > 127 {
             return Signature::invalid("the output range of an int8 linear op leaves int8");
         }
         Signature::new(&[i8s(&[rows, k]), i8s(&[n, k]), i32s(&[n]), i32s(&[n]), i8s(&[n])], &[i8s(&[rows, n])])

@@ -60,7 +60,7 @@ impl ProductGrad {
 
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
-        2 * super::size(&[self.count, self.m, self.m, self.d])
+        super::size(&[2, self.count, self.m, self.m, self.d])
     }
 }
 

@@ -25,7 +25,7 @@ impl SymNorm {
 
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
-        2 * super::size(&[self.count, self.m, self.m])
+        super::size(&[2, self.count, self.m, self.m])
     }
 }
 
@@ -69,7 +69,7 @@ impl SymNormGrad {
 
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
-        4 * super::size(&[self.count, self.m, self.m])
+        super::size(&[4, self.count, self.m, self.m])
     }
 }
 
@@ -119,7 +119,7 @@ impl SymNormQ22 {
 
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
-        2 * super::size(&[self.heads, self.m, self.m])
+        super::size(&[2, self.heads, self.m, self.m])
     }
 }
 
