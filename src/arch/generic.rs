@@ -55,3 +55,24 @@ pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], accumulate: bo
         }
     }
 }
+
+/// See [`super::matmul_f64`]; both matrices row-major.
+#[inline(always)]
+pub(crate) fn matmul_f64(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], finish: impl Fn(usize, usize, f64) -> f64) {
+    const LANES: usize = 16;
+    let a_rows = a.data.chunks(a.row_stride).map(|row| &row[..a.cols]);
+    for (i, (a, c)) in a_rows.zip(c.chunks_exact_mut(b.cols)).enumerate() {
+        for (block, c) in c.chunks_mut(LANES).enumerate() {
+            let mut sums = [0f64; LANES];
+            for (a, b) in a.iter().zip(b.data.chunks(b.row_stride)) {
+                let b = &b[block * LANES..][..c.len()];
+                for (sum, b) in sums.iter_mut().zip(b) {
+                    *sum += f64::from(*a) * f64::from(*b);
+                }
+            }
+            for (lane, (c, sum)) in c.iter_mut().zip(sums).enumerate() {
+                *c = finish(i, block * LANES + lane, sum) as f32;
+            }
+        }
+    }
+}

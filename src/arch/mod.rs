@@ -19,6 +19,15 @@ pub(crate) fn matmul(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], accumulate: bo
     generic::matmul(a, b, c, accumulate);
 }
 
+/// `c_ij = finish(i, j, sum_k a_ik b_kj)` with the sum and `finish` in f64, for small matrices whose
+/// terms cancel.
+pub(crate) fn matmul_f64(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], finish: impl Fn(usize, usize, f64) -> f64) {
+    vectorised(
+        #[inline(always)]
+        || generic::matmul_f64(a, b, c, finish),
+    );
+}
+
 #[cfg(feature = "train")]
 #[allow(unsafe_code)]
 fn gemm(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], accumulate: bool) {

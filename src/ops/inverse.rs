@@ -6,7 +6,7 @@
 //! The direct inverse is what it converges to, at about a fortieth of the cost.
 
 use super::{Signature, f32s, i16s, i32s};
-use crate::arch::{Matrix, matmul, vectorised};
+use crate::arch::{Matrix, matmul, matmul_f64, vectorised};
 use crate::math::fixed::{reciprocal, round_shift, saturate_i32};
 
 shape! {
@@ -40,30 +40,30 @@ impl InverseNewton {
     }
 }
 
-/// `V <- 2V - V P V`, `iterations` times, from `V = alpha P`, where `P = a + ridge I` and
+/// `V <- V + (I - V P) V`, `iterations` times, from `V = alpha P`, where `P = a + ridge I` and
 /// `alpha = 1.8 / (largest row sum of a)^2`, each matrix by itself.
+///
+/// The published `2V - V P V` in an order that forgives rounding: the residual `I - V P`, summed in
+/// f64, is small where the iteration has converged, and its error with it.
 pub fn newton(s: &InverseNewton, a: &[f32], v: &mut [f32], scratch: &mut [f32]) {
     let InverseNewton { m, iterations, ridge, .. } = *s;
-    let (minus_p, rest) = scratch.split_at_mut(m * m);
-    let (product, next) = rest.split_at_mut(m * m);
+    let (p, rest) = scratch.split_at_mut(m * m);
+    let (residuals, next) = rest.split_at_mut(m * m);
     for (a, v) in a.chunks_exact(m * m).zip(v.chunks_exact_mut(m * m)) {
         let norm = a.chunks_exact(m).map(|row| row.iter().sum()).fold(0.0, f32::max);
         let alpha = 0.9 * 2.0 / (norm * norm);
-        for (p, a) in minus_p.iter_mut().zip(a) {
-            *p = -a;
+        p.copy_from_slice(a);
+        for p in p.iter_mut().step_by(m + 1) {
+            *p += ridge;
         }
-        for p in minus_p.iter_mut().step_by(m + 1) {
-            *p -= ridge;
-        }
-        for (v, p) in v.iter_mut().zip(&*minus_p) {
-            *v = -alpha * p;
+        for (v, p) in v.iter_mut().zip(&*p) {
+            *v = alpha * p;
         }
         for _ in 0..iterations {
-            matmul(Matrix::new(v, m, m), Matrix::new(minus_p, m, m), product, false);
-            for (next, v) in next.iter_mut().zip(&*v) {
-                *next = 2.0 * v;
-            }
-            matmul(Matrix::new(product, m, m), Matrix::new(v, m, m), next, true);
+            let identity = |i, j| if i == j { 1.0 } else { 0.0 };
+            matmul_f64(Matrix::new(v, m, m), Matrix::new(p, m, m), residuals, |i, j, sum| identity(i, j) - sum);
+            next.copy_from_slice(v);
+            matmul(Matrix::new(residuals, m, m), Matrix::new(v, m, m), next, true);
             v.copy_from_slice(next);
         }
     }

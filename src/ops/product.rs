@@ -2,7 +2,7 @@
 
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS};
 use super::{Signature, f32s, i16s, i32s};
-use crate::arch::{Matrix, matmul};
+use crate::arch::{Matrix, matmul, matmul_f64};
 use crate::math::fixed::round_shift;
 
 shape! {
@@ -30,11 +30,11 @@ impl Product {
     }
 }
 
-/// `u = a w`.
+/// `u = a w`, summed in f64: where `a` is close to singular its terms cancel.
 pub fn forward(s: &Product, a: &[f32], w: &[f32], u: &mut [f32]) {
     let Product { m, d, .. } = *s;
     for ((a, w), u) in a.chunks_exact(m * m).zip(w.chunks_exact(m * d)).zip(u.chunks_exact_mut(m * d)) {
-        matmul(Matrix::new(a, m, m), Matrix::new(w, m, d), u, false);
+        matmul_f64(Matrix::new(a, m, m), Matrix::new(w, m, d), u, |_, _, sum| sum);
     }
 }
 
