@@ -1,7 +1,7 @@
 //! Fake quantisation for training: values pass through the integers they will become.
 //!
-//! [`quantise`] and [`row_scale`] are the rounding and the scale that the exporter uses, so that the
-//! exported integers are those the training saw.
+//! [`quantise`] and [`weight_scale`] are the rounding and the scale that the exporter uses, so that
+//! the exported integers are those the training saw.
 
 use super::{Signature, f32s};
 use crate::arch::vectorised;
@@ -34,10 +34,11 @@ pub fn quantise(x: f32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
     (level(x, scale, zero) as i32).clamp(lo, hi)
 }
 
-/// The scale of a row of weights in symmetric int8: `max |w| / 127`, or 1 for a row of zeros.
-pub fn row_scale(row: &[f32]) -> f32 {
+/// The scale of the weights of one channel in symmetric int8: `max |w| / 127`, or 1 where all are 0.
+/// NaN among them gives NaN.
+pub fn weight_scale(weights: impl Iterator<Item = f32>) -> f32 {
     // Magnitudes order like their bits; NaN is above all, so it shows.
-    let largest = row.iter().map(|w| w.abs().to_bits()).fold(0, u32::max);
+    let largest = weights.map(|w| w.abs().to_bits()).fold(0, u32::max);
     let scale = f32::from_bits(largest) / 127.0;
     if scale == 0.0 { 1.0 } else { scale }
 }
@@ -137,22 +138,25 @@ pub fn backward(s: &FakeQuantGrad, x: &[f32], dx: &mut [f32]) {
 }
 
 shape! {
-    /// Weights in symmetric int8 per output channel: `w[rows, k] -> y[rows, k]`, with
-    /// `y = clamp(round(w / scale), -127, 127) scale` and the [`row_scale`] of each row. Nothing is clamped
-    /// beyond rounding, so the straight-through backward is the identity.
-    pub struct FakeQuantRows {
+    /// Weights in symmetric int8 per output channel: `w[outer, channels, inner] -> y` of the same
+    /// shape, with `y = clamp(round(w / scale), -127, 127) scale` and the [`weight_scale`] of each channel.
+    /// Nothing is clamped beyond rounding, so the straight-through backward is the identity.
+    pub struct FakeQuantWeights {
+        /// Groups of weights that each hold every channel: taps of a depthwise convolution, or 1.
+        pub outer: usize,
         /// Output channels.
-        pub rows: usize,
-        /// Weights per channel.
-        pub k: usize,
+        pub channels: usize,
+        /// Weights of a channel that lie side by side.
+        pub inner: usize,
     }
 }
 
-impl FakeQuantRows {
+impl FakeQuantWeights {
     /// Input `w`; output `y`.
     pub const fn signature(&self) -> Signature {
-        let Self { rows, k } = *self;
-        Signature::new(&[f32s(&[rows, k])], &[f32s(&[rows, k])])
+        let Self { outer, channels, inner } = *self;
+        let weights = f32s(&[outer, channels, inner]);
+        Signature::new(&[weights], &[weights])
     }
 
     /// Multiply-accumulates: none.
@@ -162,19 +166,28 @@ impl FakeQuantRows {
 }
 
 /// The real value of each weight's integer.
-pub fn rows(s: &FakeQuantRows, w: &[f32], y: &mut [f32]) {
-    let k = s.k;
+pub fn weights(s: &FakeQuantWeights, w: &[f32], y: &mut [f32]) {
+    let FakeQuantWeights { channels, inner, .. } = *s;
     vectorised(
         #[inline(always)]
         move || {
-            for (w, y) in w.chunks_exact(k).zip(y.chunks_exact_mut(k)) {
-                let scale = row_scale(w);
-                for (y, &w) in y.iter_mut().zip(w) {
-                    *y = level(w, scale, 0).clamp(-127.0, 127.0) * scale;
+            for channel in 0..channels {
+                let of_channel = |w| chunks_of(w, channel, channels, inner);
+                let scale = weight_scale(of_channel(w).flatten().copied());
+                let targets = y.chunks_exact_mut(inner).skip(channel).step_by(channels);
+                for (w, y) in of_channel(w).zip(targets) {
+                    for (y, &w) in y.iter_mut().zip(w) {
+                        *y = level(w, scale, 0).clamp(-127.0, 127.0) * scale;
+                    }
                 }
             }
         },
     );
+}
+
+/// The weights of one channel of `w[outer, channels, inner]`.
+fn chunks_of(w: &[f32], channel: usize, channels: usize, inner: usize) -> impl Iterator<Item = &[f32]> {
+    w.chunks_exact(inner).skip(channel).step_by(channels)
 }
 
 #[cfg(test)]
@@ -213,25 +226,28 @@ mod tests {
     }
 
     #[test]
-    fn rows_reach_their_largest_weight() {
-        for (rows_, k) in [(1, 1), (5, 33)] {
-            let mut w = reals("w", rows_ * k).f32();
-            w[..k].fill(0.0);
-            let mut y = vec![9.0; rows_ * k];
-            rows(&FakeQuantRows { rows: rows_, k }, &w, &mut y);
-            for (w, y) in w.chunks(k).zip(y.chunks(k)) {
-                let largest = w.iter().fold(0.0f32, |a, w| a.max(w.abs()));
-                let scale = row_scale(w);
+    fn channels_reach_their_largest_weight() {
+        for (outer, channels, inner) in [(1, 1, 1), (1, 5, 33), (9, 7, 1), (3, 4, 2)] {
+            let mut w = reals("w", outer * channels * inner).f32();
+            let channel = |i: usize| i / inner % channels;
+            w.iter_mut().enumerate().filter(|(i, _)| channel(*i) == 0).for_each(|(_, w)| *w = 0.0);
+            let mut y = vec![9.0; w.len()];
+            weights(&FakeQuantWeights { outer, channels, inner }, &w, &mut y);
+            for c in 0..channels {
+                let of_c: Vec<usize> = (0..w.len()).filter(|&i| channel(i) == c).collect();
+                let largest = of_c.iter().fold(0.0f32, |a, &i| a.max(w[i].abs()));
+                let scale = weight_scale(of_c.iter().map(|&i| w[i]));
                 assert_eq!(scale, if largest == 0.0 { 1.0 } else { largest / 127.0 });
-                for (&w, &y) in w.iter().zip(y) {
-                    assert!((w - y).abs() <= 0.501 * scale);
-                    assert_eq!(y, quantise(w, scale, 0, -127, 127) as f32 * scale);
-                    assert!(w.abs() < largest || quantise(w, scale, 0, -127, 127).abs() == 127 || largest == 0.0);
+                for i in of_c {
+                    let q = quantise(w[i], scale, 0, -127, 127);
+                    assert!((w[i] - y[i]).abs() <= 0.501 * scale);
+                    assert_eq!(y[i], q as f32 * scale);
+                    assert!(w[i].abs() < largest || q.abs() == 127 || largest == 0.0);
                 }
             }
         }
-        assert!(row_scale(&[1.0, f32::NAN]).is_nan());
-        assert_eq!(row_scale(&[-2.54, 1.0]), 2.54 / 127.0);
+        assert!(weight_scale([1.0, f32::NAN].into_iter()).is_nan());
+        assert_eq!(weight_scale([-2.54, 1.0].into_iter()), 2.54 / 127.0);
     }
 
     #[test]

@@ -263,7 +263,7 @@ impl Pass<'_> {
                 let dx = self.part(a);
                 self.program.push(ops::fake_quant::FakeQuantGrad::from_words(&s.to_words()), &[dy, a], &[dx]);
             }
-            Op::FakeQuantRows(_) => self.pass_on(a, dy),
+            Op::FakeQuantWeights(_) => self.pass_on(a, dy),
             _ => panic!("{} has no backward", op.kind().name()),
         }
     }

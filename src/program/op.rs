@@ -158,7 +158,7 @@ op_table! {
     53 DropPath = dropout::DropPath,
     54 FakeQuant = fake_quant::FakeQuant,
     55 FakeQuantGrad = fake_quant::FakeQuantGrad,
-    56 FakeQuantRows = fake_quant::FakeQuantRows,
+    56 FakeQuantWeights = fake_quant::FakeQuantWeights,
     57 ClipScale = adamw::ClipScale,
     58 AdamW = adamw::AdamW,
     59 Ema = adamw::Ema,

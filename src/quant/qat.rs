@@ -3,8 +3,8 @@
 //!
 //! The model is frozen first, so that batch norm is folded and the weights that are rounded are the
 //! weights that are shipped; its constants then train on. Activations are rounded to the integer
-//! form that [`quantise`](super::quantise) gives them, weights of projections and convolutions to
-//! int8 per output channel. Int16 tensors, which round a hundred times finer, are left alone.
+//! form that [`quantise`](super::quantise) gives them, weights to int8 per output channel. Int16
+//! tensors, which round a hundred times finer, are left alone.
 
 use super::freeze::{make_constant, values};
 use crate::error::HostError;
@@ -91,15 +91,15 @@ fn round(thawed: &Program, integer: &Program) -> Program {
     let name = |id: TensorId| -> String { thawed.tensor(id).name.clone() };
     for Node { op, ins, outs } in &thawed.nodes {
         let mut ins: Vec<_> = ins.iter().map(|id| id.map(|id| rounded[id.index()])).collect();
-        let rows = match op {
-            Op::Linear(s) => Some(s.n),
-            Op::Conv(s) => Some(s.c_out),
+        let weights = match *op {
+            Op::Linear(s) => Some((1, s.n, s.k)),
+            Op::Conv(s) => Some((1, s.c_out, s.kh * s.kw * s.c_in)),
+            Op::Depthwise(s) => Some((s.kh * s.kw, s.c / s.share, 1)),
             _ => None,
         };
-        if let (Some(rows), Some(&Some(w))) = (rows, ins.get(1)) {
+        if let (Some((outer, channels, inner)), Some(&Some(w))) = (weights, ins.get(1)) {
             let shape = thawed.tensor(w).shape.clone();
-            let k = thawed.tensor(w).len() / rows;
-            let op = fake_quant::FakeQuantRows { rows, k };
+            let op = fake_quant::FakeQuantWeights { outer, channels, inner };
             ins[1] = Some(program.apply(&(name(w) + ".rounded"), op, &[Some(w)], &shape));
         }
         program.push(*op, &ins, outs);

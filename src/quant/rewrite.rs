@@ -256,41 +256,38 @@ impl<'a> Rewrite<'a> {
 
         let w = values(self.source, w_id);
         let bias = node.ins[2].map_or_else(|| vec![0.0; channels], |b| values(self.source, b));
-        let mut largest = vec![0f64; channels];
-        for (i, v) in w.iter().enumerate() {
-            if !v.is_finite() {
-                return Err(HostError::new(
-                    self.name(w_id),
-                    format!("holds {v}"),
-                    "look for a training run that diverged",
-                ));
-            }
-            largest[channel(i)] = largest[channel(i)].max(f64::from(v.abs()));
+        if let Some(v) = w.iter().find(|v| !v.is_finite()) {
+            let problem = format!("holds {v}");
+            return Err(HostError::new(self.name(w_id), problem, "look for a training run that diverged"));
         }
-        // A channel whose weights are all but zero beside its bias: keep the bias inside 30 bits.
-        let scales: Vec<f64> = (0..channels)
-            .map(|c| (largest[c] / 127.0).max(f64::from(bias[c].abs()) / x.scale / f64::from(1 << 29)).max(1e-12))
+        let scales: Vec<f32> = (0..channels)
+            .map(|c| {
+                let weights = w.iter().enumerate().filter(|(i, _)| channel(*i) == c);
+                let scale = ops::fake_quant::weight_scale(weights.map(|(_, w)| *w));
+                // A channel whose weights are all but zero beside its bias: keep the bias inside 30 bits.
+                scale.max((f64::from(bias[c].abs()) / x.scale / f64::from(1 << 29)) as f32).max(1e-12)
+            })
             .collect();
         let mut sums = vec![0i64; channels];
         let quantised: Vec<i8> = w
             .iter()
             .enumerate()
             .map(|(i, v)| {
-                let q = (f64::from(*v) / scales[channel(i)] + 0.5).floor().clamp(-127.0, 127.0) as i8;
+                let q = ops::fake_quant::quantise(*v, scales[channel(i)], 0, -127, 127);
                 sums[channel(i)] += i64::from(q);
-                q
+                q as i8
             })
             .collect();
         let biases: Vec<i32> = (0..channels)
             .map(|c| {
-                let b = (f64::from(bias[c]) / (x.scale * scales[c]) + 0.5).floor() as i64;
+                let b = (f64::from(bias[c]) / (x.scale * f64::from(scales[c])) + 0.5).floor() as i64;
                 (b - i64::from(x.zero) * sums[c]).clamp(-(1 << 30), 1 << 30) as i32
             })
             .collect();
         let mut multipliers = Vec::new();
         let mut shifts = Vec::new();
         for scale in &scales {
-            let m = self.multiplier(y_id, x.scale * scale / y.scale)?;
+            let m = self.multiplier(y_id, x.scale * f64::from(*scale) / y.scale)?;
             multipliers.push(m.value);
             shifts.push(m.shift as i8);
         }
@@ -382,12 +379,8 @@ impl<'a> Rewrite<'a> {
                     self.table(node, |v| v.max(0.0))?;
                 }
             }
-            Op::GeluTanh(_) => self.table(node, |v| {
-                0.5 * v * (1.0 + ((2.0 / core::f64::consts::PI).sqrt() * (v + 0.044715 * v * v * v)).tanh())
-            })?,
-            Op::GeluErf(_) => {
-                self.table(node, |v| 0.5 * v * (1.0 + libm::erf(v * core::f64::consts::FRAC_1_SQRT_2)))?
-            }
+            Op::GeluTanh(_) => self.table(node, ops::gelu::tanh_of)?,
+            Op::GeluErf(_) => self.table(node, ops::gelu::erf_of)?,
             Op::LayerNorm(s) => {
                 let x = self.read(node.ins[0], DType::I16)?;
                 let wide = self.wanted[y_id.index()].wide;
