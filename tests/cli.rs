@@ -241,6 +241,36 @@ fn a_killed_run_goes_on_to_the_same_weights() {
 }
 
 #[test]
+fn a_comparison_trains_each_seed_once() {
+    let place = place();
+    let place = place.path();
+    let deeper = CONFIG.replace("\"tiny\"", "\"deeper\"").replace("depth = 1", "depth = 2");
+    fs::write(place.join("deeper.toml"), deeper).unwrap();
+    let args = ["compare", "tiny.toml", "deeper.toml", "--seeds", "2", "--epochs", "2", "--out", "runs"];
+    let said = says(place, &args);
+    assert!(said.contains("tiny") && said.contains(" ± ") && said.contains("mean over 2 seeds"), "{said}");
+    let results = || fs::read_to_string(place.join("runs/results.csv")).unwrap();
+    let first = results();
+    let rows: Vec<Vec<&str>> = first.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(rows.len(), 5);
+    assert!(rows.iter().all(|row| row.len() == rows[0].len()));
+    assert_eq!([rows[1][0], rows[2][0], rows[3][1], rows[4][1]], ["tiny", "deeper", "1", "1"]);
+    for row in &rows[1..] {
+        assert!(row[7..].iter().all(|part| (0.0..=1.0).contains(&part.parse::<f64>().unwrap())), "{row:?}");
+    }
+    let model = fs::read(place.join("runs/tiny-1/model.soft")).unwrap();
+    let said = says(place, &["eval", "runs/tiny-1/model.soft", "--split", "test"]);
+    let correct: f64 = rows[3][10].parse::<f64>().unwrap() * 60.0;
+    assert!(said.contains(&format!("{correct:.0} of 60")), "{said}");
+
+    // Again: nothing is trained, and the same comes out.
+    assert!(!says(place, &args).contains("samples/s"));
+    assert_eq!((results(), fs::read(place.join("runs/tiny-1/model.soft")).unwrap()), (first, model));
+    let said = error(place, &[&args[..], &["--lr", "0.1"]].concat());
+    assert!(said.contains("runs/tiny-0/config.toml") && said.contains("other settings"), "{said}");
+}
+
+#[test]
 fn damaged_models_are_refused() {
     let place = tempfile::tempdir().unwrap();
     let good = fs::read(TRAINED.path().join("run/model.soft")).unwrap();

@@ -1,6 +1,8 @@
 //! What a run tells while it goes on, and what it remembers.
 
-use super::Evaluation;
+use super::checkpoint::Checkpoint;
+use super::evaluate::Evaluation;
+use crate::error::HostError;
 use core::ops::ControlFlow;
 use core::time::Duration;
 use std::format;
@@ -94,6 +96,18 @@ impl History {
     }
 }
 
+/// A run at the end of an epoch.
+pub struct EpochEnd<'a> {
+    /// Of all epochs up to this one.
+    pub history: &'a History,
+    /// This epoch.
+    pub epoch: &'a Epoch,
+    /// On the validation samples, if this epoch was evaluated.
+    pub evaluation: Option<&'a Evaluation>,
+    /// Makes a checkpoint of the run as it is.
+    pub checkpoint: &'a dyn Fn() -> Checkpoint,
+}
+
 /// Watches a run. The library itself prints nothing.
 pub trait Observer {
     /// After each step, and after [`on_epoch`](Self::on_epoch) where it was an epoch's last; `Break` ends
@@ -103,9 +117,13 @@ pub trait Observer {
         ControlFlow::Continue(())
     }
 
-    /// After each epoch; with the evaluation on the validation samples if there was one.
-    fn on_epoch(&mut self, epoch: &Epoch, evaluation: Option<&Evaluation>) {
-        let _ = (epoch, evaluation);
+    /// After each epoch.
+    ///
+    /// # Errors
+    /// Ends the run with this error, before its own checkpoint of the epoch is written.
+    fn on_epoch(&mut self, end: &EpochEnd<'_>) -> Result<(), HostError> {
+        let _ = end;
+        Ok(())
     }
 }
 

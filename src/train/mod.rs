@@ -24,7 +24,7 @@ mod workers;
 pub use checkpoint::{Checkpoint, Values};
 pub use config::Config;
 pub use evaluate::{Evaluation, Evaluator};
-pub use history::{Epoch, History, Observer, Progress};
+pub use history::{Epoch, EpochEnd, History, Observer, Progress};
 pub use profile::{OpTime, Profile};
 pub use samples::Samples;
 pub use step::{Compiled, Moments, Step};

@@ -2,7 +2,7 @@
 
 use super::checkpoint::{AVERAGE, Checkpoint, FIRST, SECOND, Values};
 use super::evaluate::{Evaluation, Evaluator, argmax};
-use super::history::{Epoch, History, Observer, Progress};
+use super::history::{Epoch, EpochEnd, History, Observer, Progress};
 use super::samples::{Samples, epoch_order, hold_out};
 use super::schedule::run_learning_rate;
 use super::step::Step;
@@ -401,8 +401,12 @@ impl Trainer {
         };
         (position.loss, position.correct, position.seconds) = (0.0, 0, 0.0);
         position.history.epochs.push(row);
-        observer.on_epoch(&row, evaluation.as_ref());
-        Ok(())
+        observer.on_epoch(&EpochEnd {
+            history: &self.position.history,
+            epoch: &row,
+            evaluation: evaluation.as_ref(),
+            checkpoint: &|| self.checkpoint(),
+        })
     }
 
     /// The shards of the next step, and what they run on.
@@ -667,9 +671,11 @@ mod tests {
             if Some(progress.step) == self.stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
 
-        fn on_epoch(&mut self, _: &Epoch, evaluation: Option<&Evaluation>) {
-            assert_eq!(evaluation.unwrap().samples(), 39);
+        fn on_epoch(&mut self, end: &EpochEnd<'_>) -> Result<(), HostError> {
+            assert_eq!(end.evaluation.unwrap().samples(), 39);
+            assert_eq!(end.history.epochs.last(), Some(end.epoch));
             self.epochs += 1;
+            Ok(())
         }
     }
 

@@ -10,7 +10,7 @@ use softedge::model;
 use softedge::ops::DType;
 use softedge::program::Program;
 use softedge::quant::{self, Calibration};
-use softedge::train::{self, Outcome};
+use softedge::train::{self, EpochEnd, Outcome};
 
 /// A model in both arithmetics.
 pub struct Integers {
@@ -66,7 +66,9 @@ fn fine_tuned(trained: &Trained, sets: &Sets, frozen: &Program, integer: &Progra
     let (train, held) = (Filled::new(&sets.train), sets.validation.as_ref().map(Filled::new));
     let validation = held.as_ref().map(Filled::samples);
     let bar = progress("fine-tuning", 0);
-    let outcome = trainer.fit(&train.samples(), validation.as_ref(), None, &mut Watch::new(&bar, epochs))?;
+    let mut keep_nothing = |_: &EpochEnd<'_>| Ok(());
+    let mut watch = Watch::new(&bar, epochs, &mut keep_nothing);
+    let outcome = trainer.fit(&train.samples(), validation.as_ref(), None, &mut watch)?;
     bar.finish_and_clear();
     say!("");
     if outcome == Outcome::Stopped {

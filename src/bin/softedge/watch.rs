@@ -2,7 +2,8 @@
 
 use crate::terminal::{duration, percent, say};
 use indicatif::ProgressBar;
-use softedge::train::{Epoch, Evaluation, Observer, Progress};
+use softedge::error::HostError;
+use softedge::train::{EpochEnd, Observer, Progress};
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -24,25 +25,20 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
+/// What is done at the end of an epoch.
+type Keep<'a> = dyn FnMut(&EpochEnd<'_>) -> Result<(), HostError> + 'a;
+
 /// Shows a run: a bar of its steps, a line for each epoch.
 pub struct Watch<'a> {
     bar: &'a ProgressBar,
     epochs: usize,
-    /// Whether the run comes back after each epoch.
-    pauses: bool,
-    /// Whether an epoch has ended.
-    ended: bool,
+    keep: &'a mut Keep<'a>,
 }
 
 impl<'a> Watch<'a> {
-    /// Of a run of this many epochs.
-    pub fn new(bar: &'a ProgressBar, epochs: usize) -> Self {
-        Self { bar, epochs, pauses: false, ended: false }
-    }
-
-    /// Has the run come back after the epoch.
-    pub fn pausing(self) -> Self {
-        Self { pauses: true, ..self }
+    /// Of a run of this many epochs, after each of which `keep` is called.
+    pub fn new(bar: &'a ProgressBar, epochs: usize, keep: &'a mut Keep<'a>) -> Self {
+        Self { bar, epochs, keep }
     }
 }
 
@@ -52,12 +48,11 @@ impl Observer for Watch<'_> {
         self.bar.set_position(p.step);
         let (loss, accuracy, speed) = (p.epoch_loss, percent(p.epoch_accuracy.into()), p.samples_per_second);
         self.bar.set_message(format!("epoch {}  loss {loss:.4}  {accuracy}  {speed:.0}/s", p.epoch));
-        if self.pauses && self.ended || interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
-    fn on_epoch(&mut self, e: &Epoch, _: Option<&Evaluation>) {
-        self.ended = true;
-        let width = self.epochs.to_string().len();
+    fn on_epoch(&mut self, end: &EpochEnd<'_>) -> Result<(), HostError> {
+        let (e, width) = (end.epoch, self.epochs.to_string().len());
         let validation = match (e.validation_loss, e.validation_accuracy) {
             (Some(loss), Some(accuracy)) => format!("   validation {loss:.4}  {}", percent(accuracy)),
             _ => String::new(),
@@ -72,5 +67,6 @@ impl Observer for Watch<'_> {
             duration(e.seconds)
         );
         self.bar.suspend(|| say!("{line}"));
+        (self.keep)(end)
     }
 }

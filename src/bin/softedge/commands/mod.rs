@@ -1,5 +1,6 @@
 //! One file per subcommand.
 
+mod compare;
 mod demo;
 mod eval;
 mod export;
@@ -19,6 +20,8 @@ pub enum Command {
     Train(train::Args),
     /// Accuracy of a run, a checkpoint or a .soft model, in all and per class.
     Eval(eval::Args),
+    /// Train models with the same recipe over several seeds, and compare their integers.
+    Compare(compare::Args),
     /// Turn a trained model into integers, and report what that did to every tensor.
     #[command(visible_alias = "quantize")]
     Quantise(quantise::Args),
@@ -41,6 +44,7 @@ impl Command {
         match self {
             Command::Train(args) => train::run(args),
             Command::Eval(args) => eval::run(args),
+            Command::Compare(args) => compare::run(args),
             Command::Quantise(args) => quantise::run(args),
             Command::Export(args) => export::run(args),
             Command::Import(args) => import::run(args),

@@ -6,9 +6,9 @@ use crate::infer;
 use crate::report::{confusion, curves};
 use crate::run_folder::{self, BEST, CONFIG, CONFUSION, CURVES, LAST, METRICS, Trained};
 use crate::terminal::{self, count, dims, percent, say};
-use crate::watch::{Watch, catch_interrupts, interrupted};
+use crate::watch::{Watch, catch_interrupts};
 use softedge::error::HostError;
-use softedge::train::{Checkpoint, Epoch, History, Outcome, Trainer};
+use softedge::train::{Epoch, EpochEnd, History, Outcome, Trainer};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -19,6 +19,19 @@ pub struct Args {
     /// Go on with the run in this folder, as if it had never stopped.
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "data", "epochs", "batch", "lr", "seed", "set", "out"])]
     resume: Option<PathBuf>,
+    #[command(flatten)]
+    recipe: Recipe,
+    /// Seed of everything random.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Folder of the run; default: a new one in runs/, named after the model.
+    #[arg(long, short, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+/// What overrides the configuration's data and training.
+#[derive(clap::Args)]
+pub struct Recipe {
     /// Data: fashion-mini, fashion-mnist, watch, or a path.
     #[arg(long, value_name = "NAME|PATH")]
     data: Option<String>,
@@ -31,24 +44,39 @@ pub struct Args {
     /// Learning rate after the warm-up.
     #[arg(long)]
     lr: Option<f32>,
-    /// Seed of everything random.
-    #[arg(long)]
-    seed: Option<u64>,
     /// Threads; 0 takes as many as there are cores. Results do not depend on it.
     #[arg(long)]
     threads: Option<usize>,
     /// Set any field of the configuration; may be given several times.
     #[arg(long, value_name = "FIELD=VALUE")]
     set: Vec<String>,
-    /// Folder of the run; default: a new one in runs/, named after the model.
-    #[arg(long, short, value_name = "FOLDER")]
-    out: Option<PathBuf>,
+}
+
+impl Recipe {
+    /// Changes `config` accordingly.
+    pub fn apply(&self, config: &mut Config) -> Result<(), HostError> {
+        for assignment in &self.set {
+            config.set(assignment)?;
+        }
+        if let Some(source) = &self.data {
+            config.data.source.clone_from(source);
+        }
+        let train = &mut config.train;
+        train.batch = self.batch.unwrap_or(train.batch);
+        train.lr = self.lr.unwrap_or(train.lr);
+        train.threads = self.threads.unwrap_or(train.threads);
+        if let Some(epochs) = self.epochs {
+            train.epochs = epochs;
+            train.warmup_epochs = train.warmup_epochs.min(epochs as f32);
+        }
+        Ok(())
+    }
 }
 
 pub fn run(args: Args) -> Result<(), HostError> {
     let (folder, outcome) = match args.resume {
         Some(folder) => {
-            let outcome = resume(&folder, args.threads)?;
+            let outcome = resume(&folder, args.recipe.threads)?;
             (folder, outcome)
         }
         None => {
@@ -68,19 +96,8 @@ pub fn run(args: Args) -> Result<(), HostError> {
 /// The configuration with what the command line overrides.
 fn configured(args: &Args) -> Result<Config, HostError> {
     let mut config = Config::open(args.config.as_deref().unwrap_or_default())?;
-    for assignment in &args.set {
-        config.set(assignment)?;
-    }
-    let train = &mut config.train;
-    config.data.source = args.data.clone().unwrap_or(config.data.source);
-    train.batch = args.batch.unwrap_or(train.batch);
-    train.lr = args.lr.unwrap_or(train.lr);
-    train.seed = args.seed.unwrap_or(train.seed);
-    train.threads = args.threads.unwrap_or(train.threads);
-    if let Some(epochs) = args.epochs {
-        train.epochs = epochs;
-        train.warmup_epochs = train.warmup_epochs.min(epochs as f32);
-    }
+    args.recipe.apply(&mut config)?;
+    config.train.seed = args.seed.unwrap_or(config.train.seed);
     Ok(config)
 }
 
@@ -92,57 +109,89 @@ pub fn free_folder(name: &str) -> PathBuf {
 }
 
 /// Begins a run and trains to its end.
-pub fn start(mut config: Config, folder: &Path) -> Result<Outcome, HostError> {
+pub fn start(config: Config, folder: &Path) -> Result<Outcome, HostError> {
     run_folder::check_free(folder)?;
+    let (config, sets) = fitted(config)?;
+    begin(&config, &sets, folder)
+}
+
+/// As [`start`], or goes on where the folder holds a run of this very configuration.
+pub fn start_or_resume(config: Config, folder: &Path) -> Result<Outcome, HostError> {
+    let (mut config, sets) = fitted(config)?;
+    let file = folder.join(CONFIG);
+    if !file.exists() {
+        return begin(&config, &sets, folder);
+    }
+    let there = Config::read(&file)?;
+    // What a file does not say, or a result does not depend on.
+    (config.model.adapts, config.train.threads) = (there.model.adapts, there.train.threads);
+    if there != config {
+        return Err(HostError::new(
+            file.display(),
+            "is of a run with other settings",
+            "name another folder with --out",
+        ));
+    }
+    go_on(&there, &sets, folder, None)
+}
+
+/// The configuration with its model fitted to its data, and the data.
+fn fitted(mut config: Config) -> Result<(Config, Sets), HostError> {
     config.train.check()?;
     let sets = Sets::open(&config)?;
     let changes = config.fit_to(&sets.train);
     if !changes.is_empty() {
         say!("{} fitted to {}: {}", config.model.config.name, config.data.source, changes.join(", "));
     }
+    Ok((config, sets))
+}
+
+fn begin(config: &Config, sets: &Sets, folder: &Path) -> Result<Outcome, HostError> {
     let trainer = Trainer::new(&config.model.config, config.train.clone())?;
     run_folder::make(folder)?;
     run_folder::write(&folder.join(CONFIG), config.to_toml()?)?;
-    fit(trainer, &config, &sets, folder)
+    fit(trainer, config, sets, folder)
 }
 
 fn resume(folder: &Path, threads: Option<usize>) -> Result<Outcome, HostError> {
     let config = Config::read(&folder.join(CONFIG))?;
-    let last = folder.join(LAST);
     let sets = Sets::open(&config)?;
+    go_on(&config, &sets, folder, threads)
+}
+
+fn go_on(config: &Config, sets: &Sets, folder: &Path, threads: Option<usize>) -> Result<Outcome, HostError> {
+    let last = folder.join(LAST);
     let trainer = if last.exists() {
         Trainer::resume(&last, Some(threads.unwrap_or(config.train.threads)))?
     } else {
         // It was stopped before its first checkpoint.
         Trainer::new(&config.model.config, config.train.clone())?
     };
-    fit(trainer, &config, &sets, folder)
+    fit(trainer, config, sets, folder)
 }
 
 /// Trains to the end, or until the user interrupts, and brings the folder up to date after each epoch.
+/// The best checkpoint is written before the last one: a run that is killed between the two writes it again.
 fn fit(mut trainer: Trainer, config: &Config, sets: &Sets, folder: &Path) -> Result<Outcome, HostError> {
     catch_interrupts();
     announce(&trainer, config, sets, folder);
     let (train, held) = (Filled::new(&sets.train), sets.validation.as_ref().map(Filled::new));
     let validation = held.as_ref().map(Filled::samples);
     let bar = terminal::progress("training", 0);
-    keep_best(&trainer.checkpoint(), folder)?;
-    loop {
-        let mut watch = Watch::new(&bar, config.train.epochs).pausing();
-        let outcome = trainer.fit(&train.samples(), validation.as_ref(), Some(&folder.join(LAST)), &mut watch)?;
-        keep_best(&trainer.checkpoint(), folder)?;
-        run_folder::write(&folder.join(METRICS), trainer.history().to_csv())?;
-        run_folder::write(&folder.join(CURVES), curves::draw(&config.model.config.name, trainer.history()))?;
-        if outcome == Outcome::Finished {
-            bar.finish_and_clear();
-            conclude(trainer.history(), sets, folder, config.train.threads)?;
-            return Ok(outcome);
+    let mut keep = |end: &EpochEnd<'_>| {
+        if best_epoch(end.history) == Some(end.epoch) {
+            (end.checkpoint)().write(&folder.join(BEST))?;
         }
-        if interrupted() {
-            bar.finish_and_clear();
-            return Ok(outcome);
-        }
+        run_folder::write(&folder.join(METRICS), end.history.to_csv())?;
+        run_folder::write(&folder.join(CURVES), curves::draw(&config.model.config.name, end.history))
+    };
+    let mut watch = Watch::new(&bar, config.train.epochs, &mut keep);
+    let outcome = trainer.fit(&train.samples(), validation.as_ref(), Some(&folder.join(LAST)), &mut watch)?;
+    bar.finish_and_clear();
+    if outcome == Outcome::Finished {
+        conclude(trainer.history(), sets, folder, config.train.threads)?;
     }
+    Ok(outcome)
 }
 
 fn announce(trainer: &Trainer, config: &Config, sets: &Sets, folder: &Path) {
@@ -156,25 +205,8 @@ fn announce(trainer: &Trainer, config: &Config, sets: &Sets, folder: &Path) {
     say!("folder     {}\n", folder.display());
 }
 
-/// Where a checkpoint's run is.
-#[derive(serde::Deserialize)]
-struct Position {
-    step: u64,
-    history: History,
-}
-
-/// Writes the checkpoint of a run that has just ended its best epoch so far, as the best.
-fn keep_best(checkpoint: &Checkpoint, folder: &Path) -> Result<(), HostError> {
-    let position: Position =
-        toml::from_str(&checkpoint.position).map_err(|e| HostError::new("checkpoint", e.to_string(), ""))?;
-    match best_epoch(&position.history) {
-        Some(best) if best.step == position.step => checkpoint.write(&folder.join(BEST)),
-        _ => Ok(()),
-    }
-}
-
 /// The first epoch of the highest validation accuracy; the last one where none was evaluated.
-fn best_epoch(history: &History) -> Option<&Epoch> {
+pub fn best_epoch(history: &History) -> Option<&Epoch> {
     let evaluated = history.epochs.iter().filter(|e| e.validation_accuracy.is_some());
     let better = |best: &Epoch, e: &Epoch| e.validation_accuracy > best.validation_accuracy;
     evaluated.reduce(|best, e| if better(best, e) { e } else { best }).or(history.epochs.last())
