@@ -114,7 +114,7 @@ fn fashion() -> Case {
     let fill = |i: usize, raw: &mut [f32]| train.sample_f32(i * 37 % train.len(), raw);
     let calibration = calibrate(&frozen, 32, fill, Bounds::MinMax).unwrap();
     let integer = quantise(&frozen, &calibration, DType::U8).unwrap();
-    Case::new("fashion-nano", &write(&integer, &Plan::new(&integer)), &test)
+    Case::new("fashion-nano", &write(&integer, &Plan::new(&integer)).unwrap(), &test)
 }
 
 /// Motion (i16): the trained model of the smallest program.

@@ -71,7 +71,7 @@ fn direct() -> Mixer {
 }
 
 fn bytes_of(program: &Program) -> Vec<u8> {
-    write(program, &Plan::new(program))
+    write(program, &Plan::new(program)).unwrap()
 }
 
 /// Valid files of every sort: integers, f32 with constants and with parameters, training.

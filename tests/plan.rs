@@ -66,7 +66,7 @@ fn run(built: &Built, poison: Option<[u8; 4]>) -> (Vec<Vec<u8>>, Vec<u8>) {
     let program = &built.program;
     let plan = Plan::new(program);
     verify(program, &plan).unwrap();
-    let file = Buffer::copy_of(&write(program, &plan));
+    let file = Buffer::copy_of(&write(program, &plan).unwrap());
     let view = View::new_checked(file.bytes()).unwrap();
     let mut arena = Buffer::zeroed(view.size(Space::Arena));
     let mut params = Buffer::zeroed(view.size(Space::Params));

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 
 /// The output of an f32 Program whose parameters, if it has any left, have these values.
 fn run_f32(program: &Program, values: &HashMap<String, Vec<f32>>, raw: &[f32]) -> Vec<f32> {
-    let file = Buffer::copy_of(&write(program, &Plan::new(program)));
+    let file = Buffer::copy_of(&write(program, &Plan::new(program)).unwrap());
     let view = View::new_checked(file.bytes()).unwrap();
     let mut params = Buffer::zeroed(view.size(Space::Params));
     let layout = ParamLayout::new(program);
@@ -37,7 +37,7 @@ fn every_small_preset_becomes_integers_that_follow_it() {
         let model = quantised(&config);
         let plan = Plan::new(&model.integer);
         assert_eq!(verify(&model.integer, &plan), Ok(()), "{name}");
-        let bytes = write(&model.integer, &plan);
+        let bytes = write(&model.integer, &plan).unwrap();
         let view = View::new_checked(&bytes).unwrap_or_else(|e| panic!("{name}: {e}"));
         let (arena, bound) = (view.size(Space::Arena), plan.lower_bound());
         assert!(arena as f64 <= 1.1 * bound as f64, "{name}: an arena of {arena} for a bound of {bound}");
@@ -65,7 +65,7 @@ fn presets_fit_their_boards_and_twins_their_presets() {
     let size = |name: &str| {
         let integer = quantised(&preset(name).unwrap()).integer;
         let plan = Plan::new(&integer);
-        let bytes = write(&integer, &plan);
+        let bytes = write(&integer, &plan).unwrap();
         (View::new_checked(&bytes).unwrap().size(Space::Arena) as f64, bytes.len() as f64)
     };
     for (name, arena_kib, file_kib) in
@@ -148,7 +148,7 @@ fn black_images_calibrate() {
     let frozen = frozen(&config);
     let calibration = calibrate(&frozen, 4, |_, raw| raw.fill(0.0), Bounds::Percentile(99.9)).unwrap();
     let integer = quantise(&frozen, &calibration, raw_type(&config)).unwrap();
-    View::new_checked(&write(&integer, &Plan::new(&integer))).unwrap();
+    View::new_checked(&write(&integer, &Plan::new(&integer)).unwrap()).unwrap();
 }
 
 #[test]

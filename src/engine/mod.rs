@@ -91,7 +91,7 @@ mod tests {
         let (program, y) = residual_net(false);
         let plan = Plan::new(&program);
         assert_eq!(verify(&program, &plan), Ok(()));
-        let file = Buffer::copy_of(&write(&program, &plan));
+        let file = Buffer::copy_of(&write(&program, &plan).unwrap());
         let view = View::new_checked(file.bytes()).unwrap();
         let mut params = Buffer::zeroed(view.size(Space::Params));
         params.elements_mut()[..9].copy_from_slice(&W);
@@ -110,7 +110,7 @@ mod tests {
         let (program, loss) = residual_net(true);
         let plan = Plan::new(&program);
         assert_eq!(verify(&program, &plan), Ok(()));
-        let file = Buffer::copy_of(&write(&program, &plan));
+        let file = Buffer::copy_of(&write(&program, &plan).unwrap());
         let view = View::new_checked(file.bytes()).unwrap();
         let mut params = Buffer::zeroed(view.size(Space::Params));
         params.elements_mut()[..9].copy_from_slice(&W);
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn memory_that_does_not_fit_is_refused_with_both_sizes() {
         let (program, _) = residual_net(true);
-        let file = Buffer::copy_of(&write(&program, &Plan::new(&program)));
+        let file = Buffer::copy_of(&write(&program, &Plan::new(&program)).unwrap());
         let view = View::new_checked(file.bytes()).unwrap();
         let needed = view.size(Space::Arena);
         let mut small = Buffer::zeroed(needed - 16);
@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn no_damaged_byte_goes_unnoticed() {
         let (program, _) = residual_net(true);
-        let bytes = write(&program, &Plan::new(&program));
+        let bytes = write(&program, &Plan::new(&program)).unwrap();
         for i in 0..bytes.len() {
             for flip in [1u8, 0x80, 0xff] {
                 let mut damaged = bytes.clone();

@@ -213,7 +213,10 @@ mod tests {
 
     #[test]
     fn another_model_is_refused_by_name() {
-        let (nano, softmax) = (program("fashion-nano"), program("fashion-nano-softmax"));
+        let nano = program("fashion-nano");
+        let mut config = preset("fashion-nano").unwrap();
+        config.stages.iter_mut().for_each(|stage| stage.mixer = crate::model::Mixer::Softmax);
+        let softmax = build(&config, Mode::Infer { batch: 1 }).unwrap().program;
         let bytes = write_all(&nano, &values(&nano));
         let error = read(&softmax, &bytes).unwrap_err();
         assert_eq!(error.place, "block1.0.norm1.weight");

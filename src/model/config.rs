@@ -429,7 +429,6 @@ impl Config {
 /// Limits far above any sensible model, so that no size overflows.
 const MAX_WIDTH: usize = 1 << 16;
 const MAX_KERNEL: usize = 255;
-const MAX_STEPS: usize = 1000;
 const MAX_LAYERS: usize = 512;
 const MAX_LANDMARKS: usize = 4096;
 const MAX_ELEMENTS: usize = 1 << 26;
@@ -521,7 +520,7 @@ impl Soft {
         match self.inverse {
             Inverse::Ldlt => check(&ridge, positive(self.ridge), "must be above 0 for the direct inverse", self.ridge),
             Inverse::Newton(steps) => {
-                counts(&format!("{at}.inverse.newton"), steps, MAX_STEPS)?;
+                counts(&format!("{at}.inverse.newton"), steps, crate::ops::inverse::MAX_STEPS)?;
                 check(&ridge, self.ridge == 0.0 || positive(self.ridge), "must be at least 0", self.ridge)
             }
         }

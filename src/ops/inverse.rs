@@ -9,6 +9,10 @@ use super::{Signature, f32s, i16s, i32s};
 use crate::arch::{Matrix, matmul, matmul_f64, vectorised};
 use crate::math::fixed::{reciprocal, round_shift, saturate_i32};
 
+/// Most steps of Newton's iteration: an eigenvalue of 1e-8 has converged after 60.
+pub const MAX_STEPS: usize = 1000;
+const TOO_MANY_STEPS: &str = "Newton's iteration takes at most 1000 steps";
+
 shape! {
     /// Newton's iteration, `a[count, m, m]` -> `v[count, m, m]`, with scratch.
     pub struct InverseNewton {
@@ -26,7 +30,10 @@ shape! {
 impl InverseNewton {
     /// Input `a`; outputs `v`, scratch.
     pub const fn signature(&self) -> Signature {
-        let Self { count, m, ridge, .. } = *self;
+        let Self { count, m, iterations, ridge } = *self;
+        if iterations > MAX_STEPS {
+            return Signature::invalid(TOO_MANY_STEPS);
+        }
         if !(ridge >= 0.0 && ridge < f32::INFINITY) {
             return Signature::invalid("the ridge of Newton's inverse is negative or not finite");
         }
@@ -240,7 +247,10 @@ shape! {
 impl InverseNewtonQ22 {
     /// Input `a`; outputs `inv`, scratch.
     pub const fn signature(&self) -> Signature {
-        let Self { heads, m, ridge, .. } = *self;
+        let Self { heads, m, iterations, ridge } = *self;
+        if iterations > MAX_STEPS {
+            return Signature::invalid(TOO_MANY_STEPS);
+        }
         if m > MAX_LANDMARKS {
             return Signature::invalid(TOO_MANY_LANDMARKS);
         }
@@ -546,12 +556,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn ldlt_needs_a_positive_ridge() {
+    fn senseless_ridges_and_steps_are_refused() {
         for ridge in [0.0, -1.0, f32::NAN, f32::INFINITY] {
             assert!(InverseLdlt { count: 1, m: 2, ridge }.signature().reason().is_some(), "{ridge}");
         }
         assert!(InverseNewton { count: 1, m: 2, iterations: 20, ridge: f32::NAN }.signature().reason().is_some());
         assert!(InverseNewton { count: 1, m: 2, iterations: 20, ridge: 0.0 }.signature().reason().is_none());
+        let endless = usize::MAX;
+        assert!(InverseNewton { count: 1, m: 2, iterations: endless, ridge: 0.0 }.signature().reason().is_some());
+        assert!(InverseNewtonQ22 { heads: 1, m: 2, iterations: 1001, ridge: 0 }.signature().reason().is_some());
     }
 
     #[test]

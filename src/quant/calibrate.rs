@@ -69,7 +69,7 @@ pub fn calibrate(
     if samples == 0 {
         return Err(HostError::new("calibration", "needs at least one sample and has none", "give it some data"));
     }
-    let file = Buffer::copy_of(&format::write(program, &Plan::new(program)));
+    let file = Buffer::copy_of(&format::write(program, &Plan::new(program))?);
     let mut observed: Vec<Option<Observed>> = vec![None; program.tensors.len()];
     watch(&file, samples, &mut fill, |sample, id, values| {
         let seen = observed[id].get_or_insert(Observed { min: f32::MAX, max: f32::MIN, lo: 0.0, hi: 0.0 });

@@ -68,12 +68,12 @@ pub fn report(
     samples: usize,
     mut fill: impl FnMut(usize, &mut [f32]),
 ) -> Result<Report, HostError> {
-    let file = Buffer::copy_of(&format::write(integer, &Plan::new(integer)));
+    let file = Buffer::copy_of(&format::write(integer, &Plan::new(integer))?);
     let view = View::new_checked(file.bytes()).map_err(failed)?;
     let mut arena = Buffer::zeroed(view.size(Space::Arena));
     let mut executor: Executor<'_> = Executor::new(view, Memory::new(arena.bytes_mut())).map_err(failed)?;
 
-    let reference = Buffer::copy_of(&format::write(frozen, &Plan::new(frozen)));
+    let reference = Buffer::copy_of(&format::write(frozen, &Plan::new(frozen))?);
 
     let mut power = vec![(0.0f64, 0.0f64); integer.tensors.len()];
     let mut report = Report::default();

@@ -41,7 +41,7 @@ impl Compiled {
     pub fn new(program: Program) -> Result<Self, HostError> {
         let plan = Plan::new(&program);
         debug_assert_eq!(crate::program::verify(&program, &plan), Ok(()));
-        let file = Buffer::copy_of(&format::write(&program, &plan));
+        let file = Buffer::copy_of(&format::write(&program, &plan)?);
         View::new_checked(file.bytes()).map_err(|e| HostError::new("program", e.to_string(), "this is a bug"))?;
         Ok(Self { program, file })
     }

@@ -21,7 +21,7 @@ impl Session {
     pub fn new(program: Program) -> Self {
         let plan = Plan::new(&program);
         verify(&program, &plan).unwrap();
-        let file = Buffer::copy_of(&write(&program, &plan));
+        let file = Buffer::copy_of(&write(&program, &plan).unwrap());
         let view = View::new_checked(file.bytes()).unwrap();
         // Gradients have the places of the parameters, those that nothing writes too.
         let size = |space| view.size(if space == Space::Grads { Space::Params } else { space });

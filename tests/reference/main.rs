@@ -22,7 +22,7 @@ use std::collections::BTreeSet;
 /// Runs a Program on each of `inputs` (the raw bytes of all its inputs) in the engine and in the
 /// reference, and compares every tensor after every op. Returns the reference's first output for each.
 fn assert_agreement(what: &str, program: &Program, inputs: &[Vec<Vec<u8>>]) -> Vec<Vec<i64>> {
-    let bytes = Buffer::copy_of(&write(program, &Plan::new(program)));
+    let bytes = Buffer::copy_of(&write(program, &Plan::new(program)).unwrap());
     let file = parse::parse(bytes.bytes());
     let view = View::new_checked(bytes.bytes()).unwrap_or_else(|e| panic!("{what}: {e}"));
     assert_eq!(file.labels, program.labels, "{what}");
@@ -62,7 +62,7 @@ fn assert_model_agrees(config: &Config) {
     let inputs: Vec<_> = (0..64).map(raw).collect();
     let scores = assert_agreement(&config.name, &program, &inputs);
 
-    let bytes = Buffer::copy_of(&write(&program, &Plan::new(&program)));
+    let bytes = Buffer::copy_of(&write(&program, &Plan::new(&program)).unwrap());
     let mut arena = Buffer::zeroed(View::new_checked(bytes.bytes()).unwrap().size(Space::Arena));
     let mut loaded = Loaded::<Every>::new(bytes.bytes(), arena.bytes_mut()).unwrap();
     for (raw, expected) in inputs.iter().zip(&scores) {

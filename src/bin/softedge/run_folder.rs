@@ -111,5 +111,5 @@ pub fn beside(file: &Path) -> Result<Option<Config>, HostError> {
 
 /// A Program as the file at `path` will be.
 pub fn compiled(path: &Path, program: &Program) -> Result<ModelFile, HostError> {
-    ModelFile::new(path, &format::write(program, &Plan::new(program)))
+    ModelFile::new(path, &format::write(program, &Plan::new(program))?)
 }
