@@ -74,6 +74,16 @@ bare_builds() {
     done
 }
 
+# Debian's compiler, which stands in where rustup cannot download, has no clippy.
+firmware_lints() {
+    local target=thumbv7em-none-eabihf package
+    has_target "$target" || return 0
+    export CARGO_TARGET_DIR=$PWD/target/firmware SOFTEDGE_MODEL=$PWD/firmware-examples/minimal/src/gesture.soft
+    for package in firmware-examples/*/; do
+        (cd "$package" && cargo clippy --quiet --release --target "$target" -- -D warnings)
+    done
+}
+
 boards() {
     cargo test --quiet --features cli --test boards -- --nocapture
 }
@@ -88,6 +98,7 @@ step "lints" lints
 step "documentation" documentation
 if able "bare-metal builds" setup_bare_targets; then
     (step "bare-metal builds" bare_builds)
+    (step "lints of the firmware" firmware_lints)
     if able "emulated boards" setup_emulators; then
         step "emulated boards" boards
     fi

@@ -81,6 +81,15 @@ pub enum Error {
         /// Which bank.
         what: &'static str,
     },
+    /// The model's input or scores are of another element type than the program's.
+    ElementType {
+        /// "raw input" or "score".
+        what: &'static str,
+        /// The program's type.
+        needed: &'static str,
+        /// The model's type.
+        found: &'static str,
+    },
     /// The arena is already in use: `Arena::take` gives it out once.
     ArenaTaken,
 }
@@ -98,6 +107,7 @@ impl Error {
             Error::UnsupportedOp { .. } => "the model uses an op outside the accepted set",
             Error::TooSmall { .. } => "a memory bank is too small",
             Error::ReadOnly { .. } => "the program writes to read-only memory",
+            Error::ElementType { .. } => "the model's raw input or scores are of another element type",
             Error::ArenaTaken => "the arena was taken before",
         }
     }
@@ -139,6 +149,9 @@ impl fmt::Display for Error {
             }
             Error::ReadOnly { what } => {
                 write!(f, "the program writes to its {what}, which were handed over read-only: pass them mutably")
+            }
+            Error::ElementType { what, needed, found } => {
+                write!(f, "the model's {what} is {found} and the program's {needed}: take a model of that type")
             }
             Error::ArenaTaken => write!(f, "the arena was taken before: share the one reference `take` gave"),
         }

@@ -16,6 +16,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 struct Board {
     core: &'static str,
@@ -60,17 +61,24 @@ struct Run {
 fn every_board_computes_what_the_host_computes() {
     let counter = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("libicount.so");
     succeed(Command::new("tools/icount/build.sh").arg(&counter));
-    for case in [fashion(), gesture()] {
+    let mut code_on_m4f = Vec::new();
+    let depthwise = pictures("fashion-nano-depthwise");
+    for (case, boards) in [(&*FASHION, &BOARDS[..]), (&gesture(), &BOARDS), (&depthwise, &BOARDS[2..3])] {
         let mut table = format!("\n{}: file {} bytes, arena {} bytes\n\n", case.name, case.file, case.arena);
         table += "| core | instructions | stack | flash | of it code |\n|---|---:|---:|---:|---:|\n";
-        for board in &BOARDS {
-            let Run { scores, instructions, stack, flash } = board.run(&case, &counter);
+        for board in boards {
+            let Run { scores, instructions, stack, flash } = board.run(case, &counter);
             assert!(scores == case.scores, "the scores of {} on {} are not the host's", case.name, board.core);
             let code = flash - case.file;
+            if board.core == BOARDS[2].core {
+                code_on_m4f.push(code);
+            }
             writeln!(table, "| {} | {instructions} | {stack} | {flash} | {code} |", board.core).unwrap();
         }
         println!("{table}\n{INFERENCES} inferences, on every core the scores of the host, bit for bit");
     }
+    // The twin has neither the landmarks' ops nor the two kernel passes, so its firmware has no code for them.
+    assert!(code_on_m4f[2] + 5000 < code_on_m4f[0], "code of SOFT and of its depthwise twin: {code_on_m4f:?}");
 }
 
 #[test]
@@ -78,6 +86,29 @@ fn the_smallest_program_recognises_an_exercise() {
     let target = BOARDS[2].target;
     let output = succeed(bare_cargo("minimal").args(["run", "--quiet", "--release", "--target", target]));
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "upright row\n");
+}
+
+#[test]
+fn a_model_that_arrives_at_run_time_is_run_or_refused() {
+    let model = fs::read("firmware-examples/minimal/src/gesture.soft").unwrap();
+    let mut damaged = model.clone();
+    damaged[5000] ^= 1;
+    for (file, code, answer) in [
+        (&model[..], 0, "upright row "),
+        (&damaged, 1, "refused: checksum 0x"),
+        (&model[..5000], 1, "refused: the wire broke off"),
+        (&[0; 200], 1, "refused: not a .soft model"),
+        (&fs::read(&FASHION.model).unwrap(), 1, "refused: the model's raw input is u8 and the program's i16"),
+    ] {
+        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wire");
+        fs::write(&place, file).unwrap();
+        let mut cargo = bare_cargo("loaded");
+        cargo.args(["run", "--quiet", "--release", "--target", BOARDS[2].target]).stdin(File::open(&place).unwrap());
+        let Output { status, stdout, stderr } = cargo.output().unwrap();
+        let (said, errors) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        assert_eq!(status.code(), Some(code), "{said}{errors}");
+        assert!(said.starts_with(answer), "{said}");
+    }
 }
 
 impl Case {
@@ -104,17 +135,19 @@ impl Case {
     }
 }
 
+static FASHION: LazyLock<Case> = LazyLock::new(|| pictures("fashion-nano"));
+
 /// Pixels (u8): the integer model of a preset, with the values it starts its training from.
-fn fashion() -> Case {
+fn pictures(name: &'static str) -> Case {
     let (train, test) = data::open("fashion-mini", &Default::default()).unwrap();
-    let config = preset("fashion-nano").unwrap();
+    let config = preset(name).unwrap();
     let checkpoint = Trainer::new(&config, train::Config::default()).unwrap().checkpoint();
     let program = build(&config, Mode::Infer { batch: 1 }).unwrap().program;
     let frozen = freeze(&program, |name| checkpoint.weights(name).map(|w| &w.values[..])).unwrap();
     let fill = |i: usize, raw: &mut [f32]| train.sample_f32(i * 37 % train.len(), raw);
     let calibration = calibrate(&frozen, 32, fill, Bounds::MinMax).unwrap();
     let integer = quantise(&frozen, &calibration, DType::U8).unwrap();
-    Case::new("fashion-nano", &write(&integer, &Plan::new(&integer)).unwrap(), &test)
+    Case::new(name, &write(&integer, &Plan::new(&integer)).unwrap(), &test)
 }
 
 /// Motion (i16): the trained model of the smallest program.

@@ -6,7 +6,7 @@ use super::element::Element;
 use super::executor::Executor;
 use crate::error::Error;
 use crate::format::View;
-use crate::ops::Tick;
+use crate::ops::{DType, Tick};
 use crate::program::Space;
 
 /// The bytes of a model known while compiling.
@@ -154,9 +154,7 @@ impl<'a, S: Runs> Loaded<'a, S> {
     /// # Errors
     /// If the model's input is not of type `T`.
     pub fn input<T: Element>(&mut self) -> Result<&mut [T], Error> {
-        if self.view().input(0).dtype != T::DTYPE {
-            return Err(Error::Malformed { at: 0, what: "the model's raw input is of another element type" });
-        }
+        same_type::<T>("raw input", self.view().input(0).dtype)?;
         Ok(self.executor.input(0))
     }
 
@@ -165,11 +163,17 @@ impl<'a, S: Runs> Loaded<'a, S> {
     /// # Errors
     /// If the model's scores are not of type `T`.
     pub fn run<T: Element>(&mut self) -> Result<Scores<'_, T>, Error> {
-        if self.view().output(0).dtype != T::DTYPE {
-            return Err(Error::Malformed { at: 0, what: "the model's scores are of another element type" });
-        }
+        same_type::<T>("score", self.view().output(0).dtype)?;
         self.executor.run(&Tick::default());
         Ok(self.executor.scores())
+    }
+}
+
+fn same_type<T: Element>(what: &'static str, found: DType) -> Result<(), Error> {
+    if found == T::DTYPE {
+        Ok(())
+    } else {
+        Err(Error::ElementType { what, needed: T::DTYPE.name(), found: found.name() })
     }
 }
 

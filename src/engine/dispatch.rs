@@ -16,6 +16,14 @@ impl Runs for Every {
     const OPS: OpSet = OpSet::ALL;
 }
 
+/// Every op of integer inference: what firmware runs that takes its models at run time.
+#[derive(Clone, Copy, Debug)]
+pub enum Integers {}
+
+impl Runs for Integers {
+    const OPS: OpSet = OpSet::INTEGERS;
+}
+
 /// One arm per kind: decodes the shape, binds the operands in order, calls the op.
 ///
 /// `Kind: function(operands)`; `in place` drops the first input, `tick` passes the counters.

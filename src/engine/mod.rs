@@ -23,7 +23,7 @@ pub use arena::{Aligned, Arena, ArenaBytes, Memory, elements, elements_mut};
 #[doc(hidden)]
 pub use device::Checked;
 pub use device::{Engine, File, Loaded, Model, Scores};
-pub use dispatch::{Every, Runs};
+pub use dispatch::{Every, Integers, Runs};
 pub use element::{Element, ElementOf, Raw};
 pub use executor::Executor;
 

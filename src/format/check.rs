@@ -29,8 +29,12 @@ impl<'a> View<'a> {
     }
 }
 
-/// Checks a whole file.
-pub(super) const fn check(bytes: &[u8]) -> Result<(), Error> {
+/// The length of the file that begins with `bytes`, its first [`HEADER_BYTES`] or more: how much to
+/// receive. Nothing else is known about the file then.
+///
+/// # Errors
+/// Too few bytes, or what is no `.soft` file of this version.
+pub const fn file_bytes(bytes: &[u8]) -> Result<usize, Error> {
     ensure!(bytes.len() >= HEADER_BYTES, Error::Truncated { needed: HEADER_BYTES, found: bytes.len() });
     ensure!(u32_at(bytes, 4 * word::MAGIC) == MAGIC, Error::NotAModel { found: u32_at(bytes, 4 * word::MAGIC) });
     let version = u32_at(bytes, 4 * word::VERSION);
@@ -40,6 +44,17 @@ pub(super) const fn check(bytes: &[u8]) -> Result<(), Error> {
     );
     ensure!(version == VERSION as u32, Error::Version { needed: VERSION, found: version as u16 });
     let file_bytes = header(bytes, word::FILE_BYTES);
+    let what = "the file would be shorter than its header";
+    ensure!(file_bytes >= HEADER_BYTES, Error::Malformed { at: 4 * word::FILE_BYTES, what });
+    Ok(file_bytes)
+}
+
+/// Checks a whole file.
+pub(super) const fn check(bytes: &[u8]) -> Result<(), Error> {
+    let file_bytes = match file_bytes(bytes) {
+        Ok(n) => n,
+        Err(e) => return Err(e),
+    };
     ensure!(bytes.len() >= file_bytes, Error::Truncated { needed: file_bytes, found: bytes.len() });
     ensure!(
         bytes.len() == file_bytes,

@@ -62,6 +62,7 @@ mod view;
 #[cfg(feature = "alloc")]
 mod write;
 
+pub use check::file_bytes;
 pub(crate) use view::MAX_SHAPE_WORDS;
 pub use view::{OpRecord, Ops, TensorRecord, View};
 #[cfg(feature = "alloc")]
@@ -79,8 +80,9 @@ pub const MAGIC: u32 = u32::from_le_bytes(*b"SOFT");
 /// Index of an absent operand.
 pub(crate) const ABSENT: u16 = 0xffff;
 
-/// Byte sizes of the fixed records.
-pub(crate) const HEADER_BYTES: usize = 128;
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 128;
+/// Bytes of a tensor's record.
 pub(crate) const TENSOR_BYTES: usize = 32;
 
 /// Indices of the header's words.

@@ -230,6 +230,12 @@ impl OpSet {
         set
     };
 
+    /// Every op of integer inference: what a quantised model can need. Carries no float arithmetic.
+    pub const INTEGERS: Self = {
+        let first = Kind::InputU8 as u16;
+        Self(Self::ALL.0 >> first << first)
+    };
+
     /// The set with these bits, one per code.
     pub const fn from_bits(bits: u128) -> Self {
         Self(bits)
