@@ -172,6 +172,54 @@ fn a_model_is_evaluated_inspected_and_run() {
     assert_eq!(fs::read(place.join("out4")).unwrap(), outputs[..6]);
 }
 
+/// Held-out images arrive in any form: alone, in other folders, some classes missing.
+#[test]
+fn held_out_images_are_evaluated_in_every_form() {
+    let place = TRAINED.path();
+    let test = says(place, &["eval", "run/model.soft", "--split", "test"]);
+    let correct = |said: &str| -> String {
+        let line = said.lines().find(|l| l.contains("integers")).unwrap();
+        line.split("  ").map(str::trim).filter(|s| s.contains(" of ")).collect()
+    };
+
+    let alone = place.join("held-out");
+    fs::create_dir(&alone).unwrap();
+    for name in ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"] {
+        fs::copy(place.join("data").join(name), alone.join(name)).unwrap();
+    }
+    let said = says(place, &["eval", "run/model.soft", "--data", "held-out"]);
+    assert!(said.contains("all, 60 samples"), "{said}");
+    assert_eq!(correct(&said), correct(&test));
+    let images = alone.join("t10k-images-idx3-ubyte");
+    says(place, &["run", "run/model.soft", images.to_str().unwrap(), "--outputs", "idx-out"]);
+    says(place, &["run", "run/model.soft", "--split", "test", "--outputs", "set-out"]);
+    assert_eq!(fs::read(place.join("idx-out")).unwrap(), fs::read(place.join("set-out")).unwrap());
+
+    // Classes 2 and 0 as folders of pictures, which come in another order than the model's.
+    let pixels = &fs::read(images).unwrap()[16..];
+    for i in (0..60).filter(|i| i % 3 != 1) {
+        let folder = place.join("pictures").join(["0", "", "2"][i % 3]);
+        fs::create_dir_all(&folder).unwrap();
+        let picture = image::GrayImage::from_raw(8, 8, pixels[i * 64..][..64].to_vec()).unwrap();
+        picture.save(folder.join(format!("{i}.png"))).unwrap();
+    }
+    let said = says(place, &["run", "run/model.soft", "--data", "pictures"]);
+    assert!(said.contains("of 40 correct"), "{said}");
+    let wrong = |said: &str| {
+        said.lines()
+            .filter(|l| l.contains("pictures"))
+            .filter(|l| {
+                let columns: Vec<&str> = l.split("  ").map(str::trim).filter(|s| !s.is_empty()).collect();
+                columns[1] != columns[2]
+            })
+            .count()
+    };
+    assert!(said.contains(&format!("{} of 40", 40 - wrong(&said))) && wrong(&said) < 8, "{said}");
+    fs::rename(place.join("pictures/2"), place.join("pictures/shoe")).unwrap();
+    let said = error(place, &["eval", "run/model.soft", "--data", "pictures"]);
+    assert!(said.contains("shoe"), "{said}");
+}
+
 /// A NumPy array of bytes.
 fn npy(shape: &str, values: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
@@ -380,14 +428,16 @@ fn every_mistake_is_named_with_its_remedy() {
     // A model that has left its run does not know its data.
     fs::copy(model, place.join("alone.soft")).unwrap();
     assert!(error(place, &["eval", "alone.soft"]).contains("--data"));
-    assert!(error(place, &["eval", "alone.soft", "--data", "data"]).contains("--split test"));
+    let said = error(place, &["eval", "alone.soft", "--data", "data", "--split", "train"]);
+    assert!(said.contains("--split test"), "{said}");
+    assert!(says(place, &["eval", "alone.soft", "--data", "data"]).contains("all, 300 samples"));
     says(place, &["eval", "alone.soft", "--data", "data", "--split", "test"]);
     // A folder is not overwritten.
     fs::create_dir(place.join("run")).unwrap();
     write("run/config.toml", b"");
     assert!(error(place, &["train", "tiny.toml", "--out", "run"]).contains("--resume run"));
     // Wrong usage is clap's.
-    for args in [&["train"][..], &["frobnicate"], &["run", model, "--range", "5..5"], &["eval", "x", "--split", "all"]]
+    for args in [&["train"][..], &["frobnicate"], &["run", model, "--range", "5..5"], &["eval", "x", "--split", "most"]]
     {
         assert_eq!(softedge(place, args).status.code(), Some(2), "{args:?}");
     }

@@ -207,6 +207,58 @@ impl Dataset {
         )
     }
 
+    /// These samples, then those of `other`.
+    ///
+    /// # Errors
+    ///
+    /// Another shape, element type or classes.
+    pub fn join(mut self, other: &Self) -> Result<Self, HostError> {
+        self.check_alike(other, &self.name)?;
+        match (&mut self.raw, &other.raw) {
+            (Raw::U8(all), Raw::U8(more)) => all.extend(more),
+            (Raw::I16(all), Raw::I16(more)) => all.extend(more),
+            (Raw::F32(all), Raw::F32(more)) => all.extend(more),
+            _ => unreachable!("checked to be of one type"),
+        }
+        self.labels.extend(&other.labels);
+        Ok(self)
+    }
+
+    /// The same samples with the classes of a model: `classes`, in its order.
+    ///
+    /// A class is found by its name, of which only letters and digits count (`t-shirt_top` is
+    /// `T-shirt/top`); classes that are all numbers are indices. Not every class need have samples.
+    ///
+    /// # Errors
+    ///
+    /// A class that the model does not have.
+    pub fn with_classes(mut self, classes: Vec<String>) -> Result<Self, HostError> {
+        if self.classes == classes {
+            return Ok(self);
+        }
+        let bare = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
+        let known: Vec<String> = classes.iter().map(|name| bare(name)).collect();
+        let numbers: Option<Vec<usize>> = self.classes.iter().map(|name| name.parse().ok()).collect();
+        let place = |i: usize| match &numbers {
+            Some(numbers) => Some(numbers[i]).filter(|&n| n < classes.len()),
+            None => known.iter().position(|name| *name == bare(&self.classes[i])),
+        };
+        let mut places = Vec::new();
+        for (i, name) in self.classes.iter().enumerate() {
+            let place = place(i).ok_or_else(|| {
+                HostError::new(
+                    &self.name,
+                    format!("has the class {name:?}, and the model knows {}", classes.join(", ")),
+                    "name the classes as the model does, or number them from 0",
+                )
+            })?;
+            places.push(place as u32);
+        }
+        self.labels.iter_mut().for_each(|label| *label = places[*label as usize]);
+        self.classes = classes;
+        Ok(self)
+    }
+
     /// Splits off `fraction` of every class for validation: `(train, validation)`.
     ///
     /// The choice depends on `seed` and the labels alone; both parts keep the order of samples. A
@@ -277,6 +329,34 @@ mod tests {
     fn set() -> Dataset {
         let raw = Raw::I16(vec![1, -10, 3, -30, 5, 500, 7, 700, 9, 0, 11, 0]);
         Dataset::new("t", [1, 2, 2], raw, vec![0, 1, 0], names(2)).unwrap()
+    }
+
+    #[test]
+    fn classes_are_matched_by_name_or_number() {
+        let named = |names: &[&str]| names.iter().map(|n| String::from(*n)).collect::<Vec<_>>();
+        let model = named(&["T-shirt/top", "Bag", "Coat"]);
+        let with = |names: &[&str]| Dataset { classes: named(names), ..set() }.with_classes(model.clone());
+        for (names, labels) in [
+            (&["T-shirt/top", "Bag", "Coat"][..], [0, 1, 0]),
+            (&["coat", "t_shirt top"], [2, 0, 2]),
+            (&["0", "1"], [0, 1, 0]),
+            (&["2", "0"], [2, 0, 2]),
+        ] {
+            let set = with(names).unwrap();
+            assert_eq!((&set.labels[..], &set.classes), (&labels[..], &model), "{names:?}");
+        }
+        for (names, stranger) in [(&["Bag", "Shirt"], "\"Shirt\""), (&["0", "3"], "\"3\"")] {
+            let error = with(names).unwrap_err();
+            assert!(error.problem.contains(stranger) && error.problem.contains("Bag"), "{error}");
+        }
+    }
+
+    #[test]
+    fn joined_sets_have_the_samples_of_both() {
+        let both = set().join(&set()).unwrap();
+        assert_eq!((both.len(), &both.labels[..]), (6, &[0, 1, 0, 0, 1, 0][..]));
+        assert_eq!((both.raw_bytes(1), both.raw_bytes(4)), (set().raw_bytes(1), set().raw_bytes(1)));
+        assert!(set().join(&Dataset { classes: names(3), ..set() }).is_err());
     }
 
     #[test]

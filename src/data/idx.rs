@@ -28,29 +28,39 @@ const FASHION_SHA256: [(&str, &str); 4] = [
     ("t10k-labels-idx1-ubyte", "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34"),
 ];
 
-/// Whether `folder` has a file of training images.
+/// Whether `folder` has a file of images.
 pub(super) fn recognises(folder: &Path) -> bool {
-    locate(folder, "train-images-idx3-ubyte").is_some()
+    ["train", "t10k"].iter().any(|part| locate(folder, &format!("{part}-images-idx3-ubyte")).is_some())
 }
 
-/// The training set of a folder of IDX files, and the test set (`t10k`) if there is one: u8 images
-/// `[h, w, 1]`. Classes are named by number.
+/// The training set of a folder of IDX files, and the test set (`t10k`) if there is one; or the test
+/// set alone. u8 images `[h, w, 1]`, classes named by number.
 ///
 /// # Errors
 ///
 /// A missing file, a wrong magic, a file that is cut short or too long, images and labels of
 /// different number, a test label that training does not have.
 pub fn read(folder: &Path) -> Result<(Dataset, Option<Dataset>), HostError> {
-    let images = Idx::read(folder, "train-images-idx3-ubyte", 3)?;
-    let labels = Idx::read(folder, "train-labels-idx1-ubyte", 1)?;
-    let classes = numbered(&labels.labels(), &labels.path)?;
-    let train = assemble(folder, images, labels, classes.clone())?;
-    if locate(folder, "t10k-images-idx3-ubyte").is_none() {
-        return Ok((train, None));
-    }
-    let images = Idx::read(folder, "t10k-images-idx3-ubyte", 3)?;
-    let labels = Idx::read(folder, "t10k-labels-idx1-ubyte", 1)?;
-    Ok((train, Some(assemble(folder, images, labels, classes)?)))
+    let has = |part: &str| locate(folder, &format!("{part}-images-idx3-ubyte")).is_some();
+    let part = |part: &str, classes: Option<Vec<String>>| {
+        let images = Idx::read(folder, &format!("{part}-images-idx3-ubyte"), 3)?;
+        let labels = Idx::read(folder, &format!("{part}-labels-idx1-ubyte"), 1)?;
+        let classes = classes.map_or_else(|| numbered(&labels.labels(), &labels.path), Ok)?;
+        assemble(folder, images, labels, classes)
+    };
+    let first = part(if !has("train") && has("t10k") { "t10k" } else { "train" }, None)?;
+    let test = if has("train") && has("t10k") { Some(part("t10k", Some(first.classes.clone()))?) } else { None };
+    Ok((first, test))
+}
+
+/// The dimensions of a file of unsigned bytes, and its values.
+///
+/// # Errors
+///
+/// A wrong magic, a file that is cut short or too long.
+pub fn array(path: &Path) -> Result<(Vec<usize>, Vec<u8>), HostError> {
+    let Idx { dims, values, .. } = Idx::open(path.into(), None)?;
+    Ok((dims, values))
 }
 
 /// The full Fashion-MNIST (60000 + 10000 u8 images of 28 x 28 x 1), verified by SHA-256.
@@ -126,6 +136,7 @@ struct Idx {
 }
 
 impl Idx {
+    /// The file called `name`, which must have so many dimensions.
     fn read(folder: &Path, name: &str, n_dims: usize) -> Result<Self, HostError> {
         let path = locate(folder, name).ok_or_else(|| {
             HostError::new(
@@ -134,6 +145,11 @@ impl Idx {
                 "an IDX set has train-images-idx3-ubyte, train-labels-idx1-ubyte and the same for t10k",
             )
         })?;
+        Self::open(path, Some(n_dims))
+    }
+
+    /// The file at `path`, with `n_dims` dimensions if that is given.
+    fn open(path: PathBuf, n_dims: Option<usize>) -> Result<Self, HostError> {
         let fail = |problem: String, remedy: &str| HostError::new(path.display(), problem, remedy);
         let failed = |e: std::io::Error| match e.kind() {
             ErrorKind::UnexpectedEof => fail("the file is cut short".into(), "copy or download it again"),
@@ -148,15 +164,17 @@ impl Idx {
         let compressed = file.fill_buf().map_err(failed)?.starts_with(&[0x1F, 0x8B]);
         let mut bytes: Box<dyn Read> = if compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
 
-        let mut header = vec![0; 4 + 4 * n_dims];
-        bytes.read_exact(&mut header[..4]).map_err(failed)?;
+        let mut header = vec![0; 4];
+        bytes.read_exact(&mut header).map_err(failed)?;
+        let n_dims = n_dims.unwrap_or(header[3].into());
         let magic = [0, 0, 8, n_dims as u8];
-        if header[..4] != magic {
+        if header != magic || n_dims == 0 {
             return Err(fail(
-                format!("starts with {:02x?} where an IDX file of {n_dims}-d bytes has {magic:02x?}", &header[..4]),
+                format!("starts with {header:02x?} where an IDX file of {n_dims}-d bytes has {magic:02x?}"),
                 "check that this is the right file of the set",
             ));
         }
+        header.resize(4 + 4 * n_dims, 0);
         bytes.read_exact(&mut header[4..]).map_err(failed)?;
         let dims: Vec<usize> =
             header[4..].chunks_exact(4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]) as usize).collect();

@@ -64,17 +64,39 @@ impl Default for Options {
 /// | `fashion-mini` | 5000 + 1000 images of Fashion-MNIST, [bundled](bundle) |
 /// | `watch` | 1456 + 364 windows of a smartwatch's motion sensor, [bundled](bundle) |
 /// | `fashion-mnist` | the full set where [`idx::fashion_mnist`] finds it |
-/// | a folder with `train-images-idx3-ubyte`, plain or `.gz` | [`idx`] |
+/// | a folder with `train-images-idx3-ubyte` or `t10k-images-idx3-ubyte`, plain or `.gz` | [`idx`] |
 /// | a `.csv` or `.tsv` file, or a folder with `train.csv` and `test.csv` | [`csv`](mod@csv) |
 /// | a `.npz` file, or a folder of `.npy` files | [`npz`] |
 /// | a folder of folders of images | [`folder`] |
 ///
 /// A path that is spelled like a built-in name is written `./watch`.
+///
+/// # Errors
+/// A source that is not there, is none of these or is damaged.
 pub fn open(source: &str, options: &Options) -> Result<(Dataset, Dataset), HostError> {
+    match read(source, options)? {
+        (train, Some(test)) => Ok((train, test)),
+        (all, None) => all.split(options.holdout, options.seed),
+    }
+}
+
+/// All samples of `source`, as [`open`] finds them: those for training, then those for the test.
+///
+/// # Errors
+/// As for [`open`].
+pub fn open_whole(source: &str, options: &Options) -> Result<Dataset, HostError> {
+    match read(source, options)? {
+        (train, Some(test)) => train.join(&test),
+        (all, None) => Ok(all),
+    }
+}
+
+/// The training and the test set of `source`; or all of it where it is not divided.
+fn read(source: &str, options: &Options) -> Result<(Dataset, Option<Dataset>), HostError> {
     match source {
-        "fashion-mini" => return bundle::fashion_mini(),
-        "watch" => return bundle::watch(),
-        "fashion-mnist" => return idx::fashion_mnist(),
+        "fashion-mini" => return bundle::fashion_mini().map(|(train, test)| (train, Some(test))),
+        "watch" => return bundle::watch().map(|(train, test)| (train, Some(test))),
+        "fashion-mnist" => return idx::fashion_mnist().map(|(train, test)| (train, Some(test))),
         _ => {}
     }
     let path = Path::new(source);
@@ -98,10 +120,9 @@ pub fn open(source: &str, options: &Options) -> Result<(Dataset, Dataset), HostE
             _ => return Err(HostError::new(source, format!("a file of unknown kind \"{extension}\""), KNOWN)),
         }
     };
-    let Some(test) = test else {
-        return train.split(options.holdout, options.seed);
-    };
-    train.check_alike(&test, source)?;
+    if let Some(test) = &test {
+        train.check_alike(test, source)?;
+    }
     Ok((train, test))
 }
 

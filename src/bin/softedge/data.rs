@@ -1,12 +1,13 @@
 //! The samples of a configuration, split.
 
 use crate::config::Config;
+use crate::infer;
+use crate::model_file::ModelFile;
 use crate::run_folder::CONFIG;
 use clap::ValueEnum;
 use softedge::data::{self, Dataset};
 use softedge::error::HostError;
 use softedge::train::Samples;
-use std::path::Path;
 
 /// A part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -17,6 +18,8 @@ pub enum Split {
     Validation,
     /// What nothing is chosen by.
     Test,
+    /// Every sample there is.
+    All,
 }
 
 impl Split {
@@ -25,6 +28,7 @@ impl Split {
             Split::Train => "train",
             Split::Validation => "validation",
             Split::Test => "test",
+            Split::All => "all",
         }
     }
 }
@@ -61,6 +65,10 @@ impl Sets {
         match split {
             Split::Train => Ok(self.train),
             Split::Test => Ok(self.test),
+            Split::All => {
+                let all = if let Some(held) = &self.validation { self.train.join(held)? } else { self.train };
+                all.join(&self.test)
+            }
             Split::Validation => self.validation.ok_or_else(|| {
                 HostError::new("train.validation", "is 0, so nothing was held out", "use --split train or --split test")
             }),
@@ -68,25 +76,57 @@ impl Sets {
     }
 }
 
-/// The samples that a command on the file `model` reads: those of `source`, or else of the configuration
-/// beside the file.
-pub fn named(model: &Path, beside: Option<Config>, source: Option<&str>, split: Split) -> Result<Dataset, HostError> {
-    match (beside, source) {
-        (Some(mut config), source) => {
-            config.data.source = source.map_or(config.data.source, Into::into);
-            Sets::open(&config)?.take(split)
+/// Which samples a command on a model reads.
+#[derive(clap::Args)]
+pub struct Choice {
+    /// Samples of this data set in place of the run's.
+    #[arg(long, value_name = "NAME|PATH")]
+    data: Option<String>,
+    /// The part of the data; keep the test set for the end. Default: what the run held out for
+    /// validation, or with --data all.
+    #[arg(long, value_enum)]
+    split: Option<Split>,
+}
+
+impl Choice {
+    /// The part that is read.
+    pub fn split(&self) -> Split {
+        self.split.unwrap_or(if self.data.is_some() { Split::All } else { Split::Validation })
+    }
+
+    /// The samples, with the classes in the order of `model`; `beside` is the configuration of the run
+    /// that the model lies with.
+    pub fn open(&self, model: &ModelFile, beside: Option<Config>) -> Result<Dataset, HostError> {
+        let fail = |problem: String, remedy: &str| Err(HostError::new(model.path.display(), problem, remedy));
+        let set = match (beside, self.data.as_deref(), self.split()) {
+            (config, Some(source), Split::All) => {
+                data::open_whole(source, &config.map(|c| c.data.read).unwrap_or_default())?
+            }
+            (Some(mut config), source, split) => {
+                config.data.source = source.map_or(config.data.source, Into::into);
+                Sets::open(&config)?.take(split)?
+            }
+            (None, Some(source), Split::Test) => data::open(source, &data::Options::default())?.1,
+            (None, Some(_), _) => {
+                return fail(
+                    format!("has no {CONFIG} beside it, so what it was trained on is not known"),
+                    "use --split test or --split all, or keep the file in the folder of its run",
+                );
+            }
+            (None, None, _) => {
+                return fail(
+                    format!("has no {CONFIG} beside it, so its data is not known"),
+                    "name a data set or a path with --data",
+                );
+            }
+        };
+        infer::check_shape(model, &set)?;
+        let labels: Option<Vec<String>> =
+            (0..model.view().output(0).len()).map(|i| model.view().label(i).map(Into::into)).collect();
+        match labels {
+            Some(labels) => set.with_classes(labels),
+            None => Ok(set),
         }
-        (None, Some(source)) if split == Split::Test => Ok(data::open(source, &data::Options::default())?.1),
-        (None, Some(_)) => Err(HostError::new(
-            model.display(),
-            format!("has no {CONFIG} beside it, so what it was trained on is not known"),
-            "use --split test, or keep the file in the folder of its run",
-        )),
-        (None, None) => Err(HostError::new(
-            model.display(),
-            format!("has no {CONFIG} beside it, so its data is not known"),
-            "name a data set or a path with --data",
-        )),
     }
 }
 

@@ -80,22 +80,25 @@ pub fn arena(model: &ModelFile) -> Buffer {
     Buffer::zeroed(model.view().size(Space::Arena))
 }
 
+/// Checks that the model takes the samples of `set`.
+pub fn check_shape(model: &ModelFile, set: &Dataset) -> Result<(), HostError> {
+    let shape = model.input_shape()?;
+    if shape == set.shape {
+        return Ok(());
+    }
+    let problem = format!("takes {} where {} has {}", terminal::dims(&shape), set.name, terminal::dims(&set.shape));
+    Err(HostError::new(model.path.display(), problem, "give it the data it was trained for"))
+}
+
 /// Checks that the model takes the samples of `set` and has its classes.
 pub fn check(model: &ModelFile, set: &Dataset) -> Result<(), HostError> {
-    let (shape, classes) = (model.input_shape()?, model.view().output(0).len());
-    let fail = |problem, remedy: &str| Err(HostError::new(model.path.display(), problem, remedy));
-    if shape != set.shape {
-        let (takes, has) = (terminal::dims(&shape), terminal::dims(&set.shape));
-        return fail(format!("takes {takes} where {} has {has}", set.name), "give it the data it was trained for");
+    check_shape(model, set)?;
+    let (classes, has) = (model.view().output(0).len(), set.classes.len());
+    if classes == has {
+        return Ok(());
     }
-    if classes != set.classes.len() {
-        let has = set.classes.len();
-        return fail(
-            format!("tells {classes} classes apart where {} has {has}", set.name),
-            "give it the data it was trained for",
-        );
-    }
-    Ok(())
+    let problem = format!("tells {classes} classes apart where {} has {has}", set.name);
+    Err(HostError::new(model.path.display(), problem, "give it the data it was trained for"))
 }
 
 /// Samples that are summed up together, so that the sums do not depend on the number of threads.

@@ -1,6 +1,6 @@
 //! `softedge eval`.
 
-use crate::data::{self, Split};
+use crate::data::Choice;
 use crate::infer;
 use crate::model_file::ModelFile;
 use crate::report::confusion;
@@ -15,12 +15,8 @@ use std::path::PathBuf;
 pub struct Args {
     /// The folder of a run, a checkpoint, or a .soft model.
     model: PathBuf,
-    /// Samples of this data set in place of the run's.
-    #[arg(long, value_name = "NAME|PATH")]
-    data: Option<String>,
-    /// The part of the data; keep the test set for the end.
-    #[arg(long, value_enum, default_value = "validation")]
-    split: Split,
+    #[command(flatten)]
+    samples: Choice,
     /// Draw the confusion matrix.
     #[arg(long, value_name = "FILE.svg")]
     confusion: Option<PathBuf>,
@@ -31,7 +27,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<(), HostError> {
     let (models, set) = open(&args)?;
-    say!("{}, {} samples of {}\n", args.split.name(), set.len(), set.name);
+    say!("{}, {} samples of {}\n", args.samples.split().name(), set.len(), set.name);
     let mut evaluations = Vec::new();
     for model in &models {
         evaluations.push(infer::evaluate(model, &set, args.threads)?);
@@ -53,7 +49,7 @@ pub fn run(args: Args) -> Result<(), HostError> {
     if let Some(evaluation) = evaluations.last() {
         say!("{}", per_class(evaluation, &set));
         if let Some(path) = args.confusion {
-            let title = format!("{}, {}", set.name, args.split.name());
+            let title = format!("{}, {}", set.name, args.samples.split().name());
             run_folder::write(&path, confusion::draw(&title, evaluation, &set.classes))?;
             say!("\nconfusion matrix   {}", path.display());
         }
@@ -75,7 +71,8 @@ fn open(args: &Args) -> Result<(Vec<ModelFile>, Dataset), HostError> {
         }
         (models, Some(trained.config))
     };
-    Ok((models, data::named(&args.model, config, args.data.as_deref(), args.split)?))
+    let set = args.samples.open(&models[0], config)?;
+    Ok((models, set))
 }
 
 fn per_class(evaluation: &Evaluation, set: &Dataset) -> Table {

@@ -1,13 +1,13 @@
 //! `softedge run`.
 
-use crate::data::{self, Split};
+use crate::data::Choice;
 use crate::infer::{self, Runner, encode};
 use crate::model_file::ModelFile;
 use crate::run_folder;
 use crate::terminal::{Table, dims, say};
 use image::ImageReader;
 use image::imageops::FilterType;
-use softedge::data::{Dataset, Raw, npz};
+use softedge::data::{Dataset, Raw, idx, npz};
 use softedge::error::HostError;
 use softedge::ops::DType;
 use std::ffi::OsStr;
@@ -19,15 +19,12 @@ use std::path::{Path, PathBuf};
 pub struct Args {
     /// A .soft model.
     model: PathBuf,
-    /// Images (.png, .jpg), arrays (.npy) of one sample or several; anything else is raw bytes.
-    #[arg(conflicts_with = "data")]
+    /// Images (.png, .jpg), arrays (.npy) or IDX images (...-ubyte, plain or .gz) of one sample or
+    /// several; anything else is raw bytes.
+    #[arg(conflicts_with_all = ["data", "split"])]
     files: Vec<PathBuf>,
-    /// Samples of this data set; without files, those of the run the model lies with.
-    #[arg(long, value_name = "NAME|PATH")]
-    data: Option<String>,
-    /// The part of the data set.
-    #[arg(long, value_enum, default_value = "validation")]
-    split: Split,
+    #[command(flatten)]
+    samples: Choice,
     /// Samples FROM..TO of those there are, counted from 0.
     #[arg(long, value_name = "FROM..TO", value_parser = range)]
     range: Option<Range<usize>>,
@@ -63,7 +60,7 @@ pub fn run(args: Args) -> Result<(), HostError> {
     let model = ModelFile::open(&args.model)?;
     let inputs = if args.files.is_empty() {
         let config = run_folder::beside(&args.model)?;
-        let set = data::named(&args.model, config, args.data.as_deref(), args.split)?;
+        let set = args.samples.open(&model, config)?;
         infer::check(&model, &set)?;
         let range = within(args.range, set.len(), &set.name)?;
         range.map(|i| labelled(&model, &set, i)).collect::<Result<_, _>>()?
@@ -150,13 +147,18 @@ fn read(model: &ModelFile, path: &Path, resize: bool, inputs: &mut Vec<Input>) -
     let fail = |problem: String, remedy: &str| HostError::new(path.display(), problem, remedy);
     let (shape, dtype) = (model.input_shape()?, model.view().input(0).dtype);
     let width: usize = shape.iter().product();
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
     let bytes = match &*extension {
         _ if path.is_dir() => {
             return Err(fail("is a folder where a file is needed".into(), "name its files, or give it with --data"));
         }
         "png" | "jpg" | "jpeg" => encode(dtype, &pixels(path, shape, resize)?),
-        "npy" => encode(dtype, &array(path, shape)?),
+        "npy" => encode(dtype, &shaped(path, shape, npz::array(path)?)?),
+        _ if name.contains("-ubyte") => {
+            let (dims, values) = idx::array(path)?;
+            encode(dtype, &shaped(path, shape, (dims, Raw::U8(values)))?)
+        }
         _ => Some(fs::read(path).map_err(|e| fail(format!("cannot be read: {e}"), "check the path"))?),
     };
     let bytes = bytes.ok_or_else(|| {
@@ -204,9 +206,8 @@ fn pixels(path: &Path, [h, w, c]: [usize; 3], resize: bool) -> Result<Vec<f32>, 
     Ok(pixels.into_iter().map(f32::from).collect())
 }
 
-/// The values of a .npy file that holds one sample or several.
-fn array(path: &Path, [h, w, c]: [usize; 3]) -> Result<Vec<f32>, HostError> {
-    let (shape, raw) = npz::array(path)?;
+/// The values of an array of this shape that holds one sample or several.
+fn shaped(path: &Path, [h, w, c]: [usize; 3], (shape, raw): (Vec<usize>, Raw)) -> Result<Vec<f32>, HostError> {
     let squeezed = |shape: &[usize]| shape.iter().copied().filter(|&d| d != 1).collect::<Vec<_>>();
     let sample = squeezed(&[h, w, c]);
     let fits = squeezed(&shape) == sample || shape.get(1..).is_some_and(|rest| squeezed(rest) == sample);
