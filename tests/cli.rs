@@ -463,6 +463,28 @@ fn a_preset_takes_the_shape_of_the_data() {
     assert!(place.path().join("runs/fashion-nano/best.safetensors").exists());
 }
 
+/// Its firmware is that of the example, its commands exist with their options.
+#[test]
+fn the_readme_shows_what_there_is() {
+    let readme = include_str!("../README.md");
+    let block = |start: &str| readme.split_once(start).unwrap().1.split_once("```").unwrap().0;
+    let firmware = include_str!("../firmware-examples/minimal/src/main.rs");
+    let lines = |code: &str| -> Vec<String> {
+        code.lines().map(|l| l.split("//").next().unwrap().trim().to_string()).filter(|l| !l.is_empty()).collect()
+    };
+    for line in lines(block("```rust,ignore\n")) {
+        assert!(lines(firmware).contains(&line), "not in the example: {line}");
+    }
+
+    let place = tempfile::tempdir().unwrap();
+    let commands: Vec<&str> = readme.lines().filter_map(|line| line.strip_prefix("cargo softedge ")).collect();
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        let args = command.split('#').next().unwrap().split_whitespace();
+        says(place.path(), &args.chain(["--help"]).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn a_reader_that_leaves_is_no_error() {
     let place = TRAINED.path();
