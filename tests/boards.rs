@@ -33,6 +33,9 @@ const BOARDS: [Board; 5] = [
 
 const INFERENCES: usize = 64;
 
+const FASHION_MODEL: &str = "firmware-examples/two-models/src/fashion.soft";
+const GESTURE_MODEL: &str = "firmware-examples/minimal/src/gesture.soft";
+
 /// A model, the raw inputs of [`INFERENCES`] inferences, and the bytes of the scores that the host
 /// computes from them.
 struct Case {
@@ -62,8 +65,7 @@ fn every_board_computes_what_the_host_computes() {
     let counter = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("libicount.so");
     succeed(Command::new("tools/icount/build.sh").arg(&counter));
     let mut code_on_m4f = Vec::new();
-    let depthwise = pictures("fashion-nano-depthwise");
-    for (case, boards) in [(&*FASHION, &BOARDS[..]), (&gesture(), &BOARDS), (&depthwise, &BOARDS[2..3])] {
+    for (case, boards) in [(&*FASHION, &BOARDS[..]), (&*GESTURE, &BOARDS), (&depthwise(), &BOARDS[2..3])] {
         let mut table = format!("\n{}: file {} bytes, arena {} bytes\n\n", case.name, case.file, case.arena);
         table += "| core | instructions | stack | flash | of it code |\n|---|---:|---:|---:|---:|\n";
         for board in boards {
@@ -89,8 +91,24 @@ fn the_smallest_program_recognises_an_exercise() {
 }
 
 #[test]
+fn two_models_share_an_arena_where_the_linker_puts_it() {
+    let target = BOARDS[2].target;
+    let output = succeed(bare_cargo("two-models").args(["run", "--quiet", "--release", "--target", target]));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "T-shirt/top\nupright row\n");
+    let image = fs::read(target_dir().join(target).join("release/two-models")).unwrap();
+    let image = object::File::parse(&*image).unwrap();
+    let section = |name: &str| image.section_by_name(name).unwrap();
+    let (weights, arena) = (section(".weights"), section(".arena"));
+    let files = [FASHION_MODEL, GESTURE_MODEL].map(|file| fs::metadata(file).unwrap().len());
+    assert_eq!((weights.address(), weights.size()), (0x0020_0000, files.iter().sum()));
+    assert_eq!(arena.address(), 0x2010_0000);
+    let needed = FASHION.arena.max(GESTURE.arena) as u64;
+    assert!((needed..needed + 64).contains(&arena.size()), "an arena of {} for {needed}", arena.size());
+}
+
+#[test]
 fn a_model_that_arrives_at_run_time_is_run_or_refused() {
-    let model = fs::read("firmware-examples/minimal/src/gesture.soft").unwrap();
+    let model = fs::read(GESTURE_MODEL).unwrap();
     let mut damaged = model.clone();
     damaged[5000] ^= 1;
     for (file, code, answer) in [
@@ -135,27 +153,30 @@ impl Case {
     }
 }
 
-static FASHION: LazyLock<Case> = LazyLock::new(|| pictures("fashion-nano"));
+/// Pixels (u8), and a trained model.
+static FASHION: LazyLock<Case> = LazyLock::new(|| {
+    let (_, test) = data::open("fashion-mini", &Default::default()).unwrap();
+    Case::new("fashion-nano", &fs::read(FASHION_MODEL).unwrap(), &test)
+});
 
-/// Pixels (u8): the integer model of a preset, with the values it starts its training from.
-fn pictures(name: &'static str) -> Case {
+/// Its twin without attention, with the values it starts its training from.
+fn depthwise() -> Case {
     let (train, test) = data::open("fashion-mini", &Default::default()).unwrap();
-    let config = preset(name).unwrap();
+    let config = preset("fashion-nano-depthwise").unwrap();
     let checkpoint = Trainer::new(&config, train::Config::default()).unwrap().checkpoint();
     let program = build(&config, Mode::Infer { batch: 1 }).unwrap().program;
     let frozen = freeze(&program, |name| checkpoint.weights(name).map(|w| &w.values[..])).unwrap();
     let fill = |i: usize, raw: &mut [f32]| train.sample_f32(i * 37 % train.len(), raw);
     let calibration = calibrate(&frozen, 32, fill, Bounds::MinMax).unwrap();
     let integer = quantise(&frozen, &calibration, DType::U8).unwrap();
-    Case::new(name, &write(&integer, &Plan::new(&integer)).unwrap(), &test)
+    Case::new("fashion-nano-depthwise", &write(&integer, &Plan::new(&integer)).unwrap(), &test)
 }
 
-/// Motion (i16): the trained model of the smallest program.
-fn gesture() -> Case {
-    let model = fs::read("firmware-examples/minimal/src/gesture.soft").unwrap();
+/// Motion (i16), and a trained model.
+static GESTURE: LazyLock<Case> = LazyLock::new(|| {
     let (_, test) = data::open("watch", &Default::default()).unwrap();
-    Case::new("gesture", &model, &test)
-}
+    Case::new("watch-nano", &fs::read(GESTURE_MODEL).unwrap(), &test)
+});
 
 impl Board {
     fn run(&self, case: &Case, counter: &Path) -> Run {
