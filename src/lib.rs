@@ -23,34 +23,46 @@
 #![allow(clippy::too_many_arguments)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(target_endian = "big")]
+compile_error!("models are little-endian and read in place: a big-endian CPU cannot run them");
+
 #[cfg(feature = "alloc")]
 extern crate alloc;
 #[cfg(feature = "std")]
 extern crate std;
 
+#[forbid(unsafe_code)]
 pub mod error;
+#[forbid(unsafe_code)]
 pub mod math;
 
 mod arch;
 
+#[forbid(unsafe_code)]
 pub mod ops;
 
+#[forbid(unsafe_code)]
 pub mod program;
 
+#[forbid(unsafe_code)]
 pub mod format;
 
 pub mod engine;
 
 #[cfg(feature = "alloc")]
+#[forbid(unsafe_code)]
 pub mod model;
 
 #[cfg(feature = "quant")]
+#[forbid(unsafe_code)]
 pub mod quant;
 
 #[cfg(feature = "train")]
+#[forbid(unsafe_code)]
 pub mod train;
 
 #[cfg(feature = "data")]
+#[forbid(unsafe_code)]
 pub mod data;
 
 pub use error::Error;

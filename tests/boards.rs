@@ -72,6 +72,8 @@ fn every_board_computes_what_the_host_computes() {
             let Run { scores, instructions, stack, flash } = board.run(case, &counter);
             assert!(scores == case.scores, "the scores of {} on {} are not the host's", case.name, board.core);
             let code = flash - case.file;
+            // What `softedge inspect` reserves when it says which boards a model fits.
+            assert!(code <= 48 << 10 && stack <= 2 << 10, "{}: {code} bytes of code, {stack} of stack", board.core);
             if board.core == BOARDS[2].core {
                 code_on_m4f.push(code);
             }
@@ -81,6 +83,20 @@ fn every_board_computes_what_the_host_computes() {
     }
     // The twin has neither the landmarks' ops nor the two kernel passes, so its firmware has no code for them.
     assert!(code_on_m4f[2] + 5000 < code_on_m4f[0], "code of SOFT and of its depthwise twin: {code_on_m4f:?}");
+}
+
+#[test]
+fn the_demo_ends_on_a_board() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("demo");
+    let _ = fs::remove_dir_all(&folder);
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_softedge"));
+    let said = succeed(demo.args(["demo", "--epochs", "1", "--out"]).arg(&folder)).stdout;
+    let said = String::from_utf8(said).unwrap();
+    assert!(said.contains("32 images: every score equals the host's, bit for bit."), "{said}");
+    assert!(said.contains("bytes of stack") && said.contains("nRF52840"), "{said}");
+    for name in ["config.toml", "best.safetensors", "model.soft", "curves.svg", "confusion.svg", "memory.svg"] {
+        assert!(folder.join(name).is_file(), "{name}");
+    }
 }
 
 #[test]

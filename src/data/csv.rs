@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::format;
 use std::path::{Path, PathBuf};
 use std::string::{String, ToString};
+use std::vec;
 use std::vec::Vec;
 
 /// Whether `folder` has `train.csv` or `train.tsv`.
@@ -17,8 +18,11 @@ pub(super) fn recognises(folder: &Path) -> bool {
     locate(folder, "train").is_some()
 }
 
-/// The file at `path`; or of a folder `train.csv`, and `test.csv` if there is one (or `.tsv`): f32
+/// The file at `path`; or of a folder `train.csv`, and `test.csv` if there is one (or `.tsv`):
 /// `[1, 1, features]`, or `[1, length, channels]`.
+///
+/// Values are i16 where all are whole numbers in its range, as a sensor's are (a model of them can
+/// become integers), otherwise f32.
 ///
 /// Classes are the labels of the training file, sorted by value if all are integers, else as text.
 ///
@@ -29,17 +33,34 @@ pub(super) fn recognises(folder: &Path) -> bool {
 /// have; with line and column.
 pub fn read(path: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>), HostError> {
     if !path.is_dir() {
-        return Ok((Table::read(path, options)?.into_dataset(path, path, options, None)?, None));
+        let mut all = Table::read(path, options)?.into_dataset(path, path, options, None)?;
+        narrow(&mut [&mut all]);
+        return Ok((all, None));
     }
     let Some(file) = locate(path, "train") else {
         return Err(HostError::new(path.display(), "no train.csv or train.tsv", "add it, and test.csv beside it"));
     };
-    let train = Table::read(&file, options)?.into_dataset(path, &file, options, None)?;
-    let test = match locate(path, "test") {
+    let mut train = Table::read(&file, options)?.into_dataset(path, &file, options, None)?;
+    let mut test = match locate(path, "test") {
         Some(file) => Some(Table::read(&file, options)?.into_dataset(path, &file, options, Some(&train.classes))?),
         None => None,
     };
+    let mut parts = vec![&mut train];
+    parts.extend(&mut test);
+    narrow(&mut parts);
     Ok((train, test))
+}
+
+/// Makes the values i16 if all of all parts fit.
+fn narrow(parts: &mut [&mut Dataset]) {
+    let whole = |v: &f32| v.fract() == 0.0 && (-32768.0..=32767.0).contains(v);
+    if parts.iter().all(|part| matches!(&part.raw, Raw::F32(values) if values.iter().all(whole))) {
+        for part in parts {
+            if let Raw::F32(values) = &part.raw {
+                part.raw = Raw::I16(values.iter().map(|&v| v as i16).collect());
+            }
+        }
+    }
 }
 
 fn locate(folder: &Path, name: &str) -> Option<PathBuf> {
@@ -250,7 +271,7 @@ mod tests {
         assert_eq!((by_name.labels.as_slice(), &by_name.classes[0]), ([1, 0].as_slice(), &"9".to_owned()));
         assert_eq!((&by_name.raw, &by_name.labels), (&by_number.raw, &by_number.labels));
         let counted = table("0,1,2\n5,6,7\n", &options(Some("1"), Some(true), None)).unwrap();
-        assert_eq!((counted.raw, counted.classes), (Raw::F32(vec![5.0, 7.0]), vec!["6".to_owned()]));
+        assert_eq!((counted.raw, counted.classes), (Raw::I16(vec![5, 7]), vec!["6".to_owned()]));
         let error = table("kind,a,b\n10,1,2\n", &options(Some("type"), None, None)).unwrap_err();
         assert!(error.problem.contains("no label column \"type\"; the first line is kind, a, b"), "{error}");
         let error = table("10,1,2\n", &options(Some("3"), None, None)).unwrap_err();

@@ -226,8 +226,9 @@ impl Dataset {
 
     /// The same samples with the classes of a model: `classes`, in its order.
     ///
-    /// A class is found by its name, of which only letters and digits count (`t-shirt_top` is
-    /// `T-shirt/top`); classes that are all numbers are indices. Not every class need have samples.
+    /// A class is found by its name. Where one is not, letters and digits alone count (`t-shirt_top`
+    /// is `T-shirt/top`), as long as that tells all classes apart; or else, if all are numbers, they are
+    /// indices. Not every class need have samples.
     ///
     /// # Errors
     ///
@@ -236,25 +237,30 @@ impl Dataset {
         if self.classes == classes {
             return Ok(self);
         }
-        let bare = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect();
-        let known: Vec<String> = classes.iter().map(|name| bare(name)).collect();
-        let numbers: Option<Vec<usize>> = self.classes.iter().map(|name| name.parse().ok()).collect();
-        let place = |i: usize| match &numbers {
-            Some(numbers) => Some(numbers[i]).filter(|&n| n < classes.len()),
-            None => known.iter().position(|name| *name == bare(&self.classes[i])),
+        let bare = |name: &String| -> String {
+            name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
         };
-        let mut places = Vec::new();
-        for (i, name) in self.classes.iter().enumerate() {
-            let place = place(i).ok_or_else(|| {
-                HostError::new(
-                    &self.name,
-                    format!("has the class {name:?}, and the model knows {}", classes.join(", ")),
-                    "name the classes as the model does, or number them from 0",
-                )
-            })?;
-            places.push(place as u32);
-        }
-        self.labels.iter_mut().for_each(|label| *label = places[*label as usize]);
+        let bared = |names: &[String]| -> Vec<String> { names.iter().map(bare).collect() };
+        let distinct = |names: &[String]| {
+            let mut sorted = names.to_vec();
+            sorted.sort_unstable();
+            sorted.dedup();
+            sorted.len() == names.len() && !names.contains(&String::new())
+        };
+        let found = |of: &[String], among: &[String]| -> Option<Vec<usize>> {
+            of.iter().map(|name| among.iter().position(|other| other == name)).collect()
+        };
+        let (mine, known) = (bared(&self.classes), bared(&classes));
+        let by_bare_name = || if distinct(&mine) && distinct(&known) { found(&mine, &known) } else { None };
+        let by_number = || -> Option<Vec<usize>> {
+            self.classes.iter().map(|name| name.parse().ok().filter(|&n: &usize| n < classes.len())).collect()
+        };
+        let places = found(&self.classes, &classes).or_else(by_bare_name).or_else(by_number).ok_or_else(|| {
+            let problem =
+                format!("has the classes {}, and the model knows {}", self.classes.join(", "), classes.join(", "));
+            HostError::new(&self.name, problem, "name the classes as the model does, or number them from 0")
+        })?;
+        self.labels.iter_mut().for_each(|label| *label = places[*label as usize] as u32);
         self.classes = classes;
         Ok(self)
     }
@@ -277,13 +283,14 @@ impl Dataset {
             ));
         }
         let mut held_out = vec![false; self.len()];
-        for class in 0..self.classes.len() as u32 {
-            let mut members: Vec<usize> = (0..self.len()).filter(|&i| self.labels[i] == class).collect();
+        let mut by_class = vec![Vec::new(); self.classes.len()];
+        self.labels.iter().enumerate().for_each(|(i, &label)| by_class[label as usize].push(i));
+        for (class, mut members) in by_class.into_iter().enumerate() {
             if members.len() < 2 {
                 continue;
             }
             let count = ((members.len() as f64 * f64::from(fraction)).round() as usize).clamp(1, members.len() - 1);
-            let stream = Stream::new(seed).fork(u64::from(class));
+            let stream = Stream::new(seed).fork(class as u64);
             // The first `count` steps of a Fisher-Yates shuffle.
             for i in 0..count {
                 let left = (members.len() - i) as u32;
@@ -345,10 +352,19 @@ mod tests {
             let set = with(names).unwrap();
             assert_eq!((&set.labels[..], &set.classes), (&labels[..], &model), "{names:?}");
         }
-        for (names, stranger) in [(&["Bag", "Shirt"], "\"Shirt\""), (&["0", "3"], "\"3\"")] {
+        for names in [&["Bag", "Shirt"], &["0", "3"], &["bag", "Bag "]] {
             let error = with(names).unwrap_err();
-            assert!(error.problem.contains(stranger) && error.problem.contains("Bag"), "{error}");
+            assert!(error.problem.contains(names[1]) && error.problem.contains("T-shirt/top"), "{error}");
         }
+        // Names that are numbers, and names that differ in signs alone.
+        for (model, names, labels) in
+            [(["1", "2", "3"], ["2", "1"], [1, 0, 1]), (["C", "C#", "C++"], ["C++", "C#"], [2, 1, 2])]
+        {
+            let set = Dataset { classes: named(&names), ..set() }.with_classes(named(&model)).unwrap();
+            assert_eq!(set.labels, labels);
+        }
+        let ambiguous = Dataset { classes: named(&["c+", "c++"]), ..set() };
+        assert!(ambiguous.with_classes(named(&["C", "C#", "C++"])).is_err());
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::format::{OpRecord, View};
 use crate::program::{ALIGN, Space};
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 /// Bytes at a multiple of 16, as a model and every memory bank must be.
 #[derive(Clone, Debug)]
@@ -22,6 +22,9 @@ pub struct Aligned<T: ?Sized>(pub T);
 pub type ArenaBytes<const N: usize> = Aligned<[u8; N]>;
 
 /// An arena in a `static`, given out once.
+///
+/// It begins as zeros. A link section of its own must therefore be one that the start-up code zeroes
+/// (or the program, before anything asks for the arena), as `firmware-examples/two-models` shows.
 ///
 /// ```
 /// use softedge::engine::Arena;
@@ -34,7 +37,8 @@ pub type ArenaBytes<const N: usize> = Aligned<[u8; N]>;
 pub struct Arena<const N: usize> {
     bytes: UnsafeCell<ArenaBytes<N>>,
     asking: AtomicUsize,
-    closed: AtomicBool,
+    /// 0 until somebody asks. Not a bool: memory that nobody zeroed may hold anything.
+    closed: AtomicU8,
 }
 
 // SAFETY: the bytes are reachable only through `take`, which gives out one exclusive reference.
@@ -49,7 +53,7 @@ impl<const N: usize> Default for Arena<N> {
 impl<const N: usize> Arena<N> {
     /// An arena of zeros.
     pub const fn new() -> Self {
-        Self { bytes: UnsafeCell::new(Aligned([0; N])), asking: AtomicUsize::new(0), closed: AtomicBool::new(false) }
+        Self { bytes: UnsafeCell::new(Aligned([0; N])), asking: AtomicUsize::new(0), closed: AtomicU8::new(0) }
     }
 
     /// The arena, once. Models that run one after the other share it by borrowing from it in turn.
@@ -64,10 +68,10 @@ impl<const N: usize> Arena<N> {
         let me = 0u8;
         let me = &raw const me as usize;
         self.asking.store(me, Ordering::SeqCst);
-        if self.closed.load(Ordering::SeqCst) {
+        if self.closed.load(Ordering::SeqCst) != 0 {
             return Err(Error::ArenaTaken);
         }
-        self.closed.store(true, Ordering::SeqCst);
+        self.closed.store(1, Ordering::SeqCst);
         if self.asking.load(Ordering::SeqCst) != me {
             return Err(Error::ArenaTaken);
         }
@@ -187,7 +191,8 @@ impl<'m> Memory<'m> {
         Ok(())
     }
 
-    /// The address and bytes of tensor `id`, which lies inside its bank.
+    /// The address and bytes of tensor `id`, which lies inside its bank: a file has it there, and an
+    /// index that is no tensor's has no bytes, at the start of the arena.
     fn locate(&self, view: View<'_>, id: usize) -> (*mut u8, usize) {
         let t = view.tensor(id);
         // SAFETY: `check` proved the bank at least as large as the space, and the file's check that

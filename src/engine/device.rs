@@ -191,6 +191,7 @@ impl<'a, S: Runs> Executor<'a, S> {
 
 /// The scores of one run, one per class: logits, in units of [`scale`](Self::scale).
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Scores<'a, T> {
     values: &'a [T],
     view: View<'a>,

@@ -26,7 +26,7 @@ impl Runs for Integers {
 
 /// One arm per kind: decodes the shape, binds the operands in order, calls the op.
 ///
-/// `Kind: function(operands)`; `in place` drops the first input, `tick` passes the counters.
+/// `Kind: function(operands)`; `in_place` drops the first input, `random` also passes the counters.
 macro_rules! dispatch {
     ($S:ident, $kind:ident, $words:ident, $operands:ident, $tick:ident;
      $($Kind:ident: $($module:ident)::+($($operand:ident),*) $(@ $how:ident)?;)*) => {

@@ -86,12 +86,12 @@ impl<'m, S: Runs> Executor<'m, S> {
         }
     }
 
-    /// The bytes of the `id`-th tensor.
+    /// The bytes of the `id`-th tensor; none where there are fewer tensors.
     pub fn tensor(&self, id: usize) -> &[u8] {
         self.memory.tensor(self.view, id)
     }
 
-    /// The bytes of the `id`-th tensor for writing; `None` for a constant or in shared memory.
+    /// The bytes of the `id`-th tensor for writing, as [`tensor`](Self::tensor); `None` for a constant or in shared memory.
     pub fn tensor_mut(&mut self, id: usize) -> Option<&mut [u8]> {
         self.memory.tensor_mut(self.view, id)
     }

@@ -181,4 +181,21 @@ mod tests {
             assert!(View::new_checked(&bytes[..i]).is_err(), "cut at {i}");
         }
     }
+
+    #[test]
+    fn an_index_out_of_range_has_no_bytes() {
+        let (program, _) = residual_net(false);
+        let file = Buffer::copy_of(&write(&program, &Plan::new(&program)).unwrap());
+        let view = View::new_checked(file.bytes()).unwrap();
+        let mut arena = Buffer::zeroed(view.size(Space::Arena));
+        let params = Buffer::zeroed(view.size(Space::Params));
+        let memory = Memory::new(arena.bytes_mut()).with_shared(Space::Params, params.bytes());
+        let mut executor: Executor<'_> = Executor::new(view, memory).unwrap();
+        let beyond = [view.n_tensors(), view.n_tensors() + 1, 1000, view.input_id(1), view.output_id(9), usize::MAX];
+        for id in beyond {
+            assert!(view.tensor(id).is_empty());
+            assert!(executor.tensor(id).is_empty());
+            assert!(executor.tensor_mut(id).is_none_or(|bytes| bytes.is_empty()));
+        }
+    }
 }

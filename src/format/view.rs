@@ -13,6 +13,7 @@ pub struct View<'a> {
 
 /// A tensor of a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct TensorRecord {
     /// Element type.
     pub dtype: DType,
@@ -32,8 +33,15 @@ pub struct TensorRecord {
     pub zero: i32,
 }
 
+#[cfg(feature = "defmt")]
+impl defmt::Format for View<'_> {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "model of {=usize} bytes, {=usize} ops", self.bytes.len(), self.n_ops());
+    }
+}
+
 impl TensorRecord {
-    /// What a checked file never makes: an accessor that cannot fail needs a value to return.
+    /// What an index out of range gives: no bytes, at the start of the arena.
     const NONE: Self = Self {
         dtype: DType::U8,
         space: Space::Arena,
@@ -142,8 +150,11 @@ impl<'a> View<'a> {
         header(self.bytes, word::N_OUTPUTS)
     }
 
-    /// The `i`-th tensor.
+    /// The `i`-th tensor; an empty one in the arena where there are fewer.
     pub const fn tensor(&self, i: usize) -> TensorRecord {
+        if i >= self.n_tensors() {
+            return TensorRecord::NONE;
+        }
         let at = header(self.bytes, word::TENSORS_AT) + i * TENSOR_BYTES;
         match tensor(self.bytes, at) {
             Ok(t) => t,
@@ -151,13 +162,19 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Index of the tensor that is the `i`-th input.
+    /// Index of the tensor that is the `i`-th input; of none where there are fewer.
     pub const fn input_id(&self, i: usize) -> usize {
+        if i >= self.n_inputs() {
+            return usize::MAX;
+        }
         u32_at(self.bytes, header(self.bytes, word::IO_AT) + 4 * i) as usize
     }
 
-    /// Index of the tensor that is the `i`-th output.
+    /// Index of the tensor that is the `i`-th output; of none where there are fewer.
     pub const fn output_id(&self, i: usize) -> usize {
+        if i >= self.n_outputs() {
+            return usize::MAX;
+        }
         u32_at(self.bytes, header(self.bytes, word::IO_AT) + 4 * (self.n_inputs() + i)) as usize
     }
 

@@ -429,7 +429,8 @@ impl Config {
 /// Limits far above any sensible model, so that no size overflows.
 const MAX_WIDTH: usize = 1 << 16;
 const MAX_KERNEL: usize = 255;
-const MAX_LAYERS: usize = 512;
+/// A training step has about a hundred tensors per block, and an index counts to 65,534.
+const MAX_LAYERS: usize = 256;
 const MAX_LANDMARKS: usize = 4096;
 const MAX_ELEMENTS: usize = 1 << 26;
 
@@ -573,9 +574,9 @@ mod tests {
             (nano(|c| c.input.std = [1.0; 3].into()), "input.std: must have one value for each of 1 channels, found 3"),
             (nano(|c| c.input.std = [-1.0].into()), "input.std: must be above 0, found -1"),
             (nano(|c| c.input.mean = [f32::INFINITY].into()), "input.mean: must be finite, found inf"),
-            (nano(|c| c.stages.clear()), "stages: must be 1 to 512, found 0"),
-            (nano(|c| c.stages[1].depth = usize::MAX), "stages: must be 1 to 512, found 18446744073709551615"),
-            (nano(|c| c.stages[1].embed.clear()), "stages[1].embed: must be 1 to 512, found 0"),
+            (nano(|c| c.stages.clear()), "stages: must be 1 to 256, found 0"),
+            (nano(|c| c.stages[1].depth = usize::MAX), "stages: must be 1 to 256, found 18446744073709551615"),
+            (nano(|c| c.stages[1].embed.clear()), "stages[1].embed: must be 1 to 256, found 0"),
             (nano(|c| c.stages[1].embed[0].channels = 0), "stages[1].embed[0].channels: must be 1 to 65536, found 0"),
             (nano(|c| c.stages[0].embed[0].stride = 0), "stages[0].embed[0].stride: must be 1 to 255, found 0"),
             (

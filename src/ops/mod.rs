@@ -216,6 +216,7 @@ impl Signature {
 
 /// What a run knows beside its tensors: the counters that key the random numbers of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Tick {
     /// Seed of the run.
     pub seed: u64,

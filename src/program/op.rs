@@ -9,6 +9,7 @@ macro_rules! op_table {
     ($($code:literal $Kind:ident = $module:ident::$Shape:ident,)*) => {
         /// The kind of an op: its code in a file.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[cfg_attr(feature = "defmt", derive(defmt::Format))]
         #[repr(u16)]
         pub enum Kind {
             $(#[doc = concat!("[`", stringify!($module), "::", stringify!($Shape), "`](crate::ops::", stringify!($module), "::", stringify!($Shape), ")")] $Kind = $code,)*
@@ -213,6 +214,7 @@ impl Op {
 
 /// A set of op kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct OpSet(u128);
 
 impl OpSet {

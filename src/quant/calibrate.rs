@@ -67,7 +67,7 @@ pub fn calibrate(
     bounds: Bounds,
 ) -> Result<Calibration, HostError> {
     if samples == 0 {
-        return Err(HostError::new("calibration", "needs at least one sample and has none", "give it some data"));
+        return Err(HostError::new("calibration", "needs at least one sample and has none", "raise quant.samples"));
     }
     let file = Buffer::copy_of(&format::write(program, &Plan::new(program))?);
     let mut observed: Vec<Option<Observed>> = vec![None; program.tensors.len()];

@@ -103,13 +103,14 @@ impl Augment {
         if !(0.0..1.0).contains(&self.shift) {
             return Err(refuse("shift", "0 or more, below 1,", self.shift));
         }
-        if !(self.jitter >= 0.0 && self.jitter.is_finite()) {
-            return Err(refuse("jitter", "a finite number from 0", self.jitter));
+        if !(0.0..=100.0).contains(&self.jitter) {
+            return Err(refuse("jitter", "0 to 100", self.jitter));
         }
-        // Far above any published value; the drawing of larger ones would reject nearly every try.
+        // Far above any published value; the drawing of larger ones would reject nearly every try, and
+        // of smaller ones is lost to rounding.
         for (field, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
-            if !(0.0..=4.0).contains(&alpha) {
-                return Err(refuse(field, "0 to 4", alpha));
+            if alpha != 0.0 && !(0.001..=4.0).contains(&alpha) {
+                return Err(refuse(field, "0, or 0.001 to 4,", alpha));
             }
         }
         let [least, most] = self.erase_area;

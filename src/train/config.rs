@@ -92,7 +92,7 @@ impl Config {
         let below_one = |v: f32| (0.0..1.0).contains(&v);
         let not_negative = |v: f32| v.is_finite() && v >= 0.0;
         let checks: [(&str, bool, &str, &dyn core::fmt::Debug); 16] = [
-            ("epochs", self.epochs > 0, "at least 1", &self.epochs),
+            ("epochs", (1..=1_000_000).contains(&self.epochs), "1 to 1,000,000", &self.epochs),
             ("shard", self.shard > 0, "at least 1", &self.shard),
             (
                 "batch",

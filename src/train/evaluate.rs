@@ -23,27 +23,37 @@ pub struct Evaluation {
     confusion: Vec<u64>,
 }
 
+/// What the scores of one sample are worth.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Judged {
+    /// The class it is of.
+    pub label: u32,
+    /// The class with the largest score; the first of equals.
+    pub class: usize,
+    /// The cross-entropy, without label smoothing.
+    pub loss: f64,
+}
+
+impl Judged {
+    /// A sample with these scores (logits) and this label, which is below their number.
+    pub fn new(logits: &[f32], label: u32) -> Self {
+        let max = logits.iter().fold(f64::NEG_INFINITY, |m, &z| m.max(f64::from(z)));
+        let sum: f64 = logits.iter().map(|&z| libm::exp(f64::from(z) - max)).sum();
+        let loss = libm::log(sum) + max - f64::from(logits[label as usize]);
+        Self { label, class: argmax(logits), loss }
+    }
+}
+
 impl Evaluation {
     /// Of no samples yet.
     pub fn new(classes: usize) -> Self {
         Self { classes, loss: 0.0, confusion: vec![0; classes * classes] }
     }
 
-    /// Counts a sample with these scores (logits) and this label.
-    pub fn add(&mut self, logits: &[f32], label: u32) {
-        let label = label as usize;
-        let max = logits.iter().fold(f64::NEG_INFINITY, |m, &z| m.max(f64::from(z)));
-        let sum: f64 = logits.iter().map(|&z| libm::exp(f64::from(z) - max)).sum();
-        self.loss += libm::log(sum) + max - f64::from(logits[label]);
-        self.confusion[label * self.classes + argmax(logits)] += 1;
-    }
-
-    /// Counts the samples of `other` too.
-    pub fn merge(&mut self, other: &Self) {
-        self.loss += other.loss;
-        for (sum, n) in self.confusion.iter_mut().zip(&other.confusion) {
-            *sum += n;
-        }
+    /// Counts a sample.
+    pub fn add(&mut self, sample: &Judged) {
+        self.loss += sample.loss;
+        self.confusion[sample.label as usize * self.classes + sample.class] += 1;
     }
 
     /// Number of samples.
@@ -172,8 +182,7 @@ impl Evaluator {
         let view = self.compiled.view();
         let batch = view.tensor(self.input.index()).dims[0];
         let classes = self.compiled.program.tensor(self.logits).len() / batch;
-        let mut parts: Vec<(&[u32], Evaluation)> =
-            indices.chunks(batch).map(|chunk| (chunk, Evaluation::new(classes))).collect();
+        let mut parts: Vec<(&[u32], Vec<Judged>)> = indices.chunks(batch).map(|chunk| (chunk, Vec::new())).collect();
         workers.reserve(view.size(Space::Arena));
         workers.each(&mut parts, |arena, _, (chunk, part)| {
             let memory = Memory::new(arena).with_shared(Space::Params, params.bytes());
@@ -183,15 +192,12 @@ impl Evaluator {
             samples.gather(chunk, values)?;
             executor.run(&Tick::default());
             let logits: &[f32] = elements(executor.tensor(self.logits.index()));
-            for (logits, &i) in logits.chunks_exact(classes).zip(*chunk) {
-                part.add(logits, samples.labels[i as usize]);
-            }
+            let scored = logits.chunks_exact(classes).zip(*chunk);
+            part.extend(scored.map(|(logits, &i)| Judged::new(logits, samples.labels[i as usize])));
             Ok(())
         })?;
         let mut all = Evaluation::new(classes);
-        for (_, part) in &parts {
-            all.merge(part);
-        }
+        parts.iter().flat_map(|(_, part)| part).for_each(|sample| all.add(sample));
         Ok(all)
     }
 }
@@ -203,12 +209,9 @@ mod tests {
     #[test]
     fn counts_what_was_right_and_what_was_confused() {
         let mut e = Evaluation::new(3);
-        e.add(&[2.0, 1.0, 0.0], 0);
-        e.add(&[0.0, 1.0, 0.0], 0);
-        e.add(&[0.0, 1.0, 0.0], 1);
-        let mut other = Evaluation::new(3);
-        other.add(&[5.0, 5.0, 5.0], 1);
-        e.merge(&other);
+        for (logits, label) in [([2.0, 1.0, 0.0], 0), ([0.0, 1.0, 0.0], 0), ([0.0, 1.0, 0.0], 1), ([5.0; 3], 1)] {
+            e.add(&Judged::new(&logits, label));
+        }
         assert_eq!((e.samples(), e.correct(), e.accuracy()), (4, 2, 0.5));
         assert_eq!((e.confusion(0), e.confusion(1)), (&[1, 1, 0][..], &[1, 1, 0][..]));
         assert_eq!((e.recall(0), e.recall(2)), (Some(0.5), None));

@@ -23,7 +23,7 @@ mod workers;
 
 pub use checkpoint::{Checkpoint, Values};
 pub use config::Config;
-pub use evaluate::{Evaluation, Evaluator};
+pub use evaluate::{Evaluation, Evaluator, Judged};
 pub use history::{Epoch, EpochEnd, History, Observer, Progress};
 pub use profile::{OpTime, Profile};
 pub use samples::Samples;

@@ -78,9 +78,19 @@ impl Samples<'_> {
         Ok(())
     }
 
-    /// A hash of the labels: whether a resumed run has the same data in the same order.
+    /// A hash of values and labels: whether a resumed run has the same data in the same order.
     pub(super) fn fingerprint(&self) -> u64 {
-        self.labels.iter().fold(self.len as u64, |hash, &label| mix(hash ^ u64::from(label)))
+        let mut values = std::vec![0.0f32; self.shape.iter().product()];
+        let mut hash = mix(self.len as u64);
+        for (i, &label) in self.labels.iter().enumerate() {
+            (self.fill)(i, &mut values);
+            hash = mix(hash ^ u64::from(label));
+            for v in &values {
+                // One multiplication per value: every bit of it moves the upper half of the hash.
+                hash = (hash ^ u64::from(v.to_bits())).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+            }
+        }
+        mix(hash)
     }
 }
 

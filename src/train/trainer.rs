@@ -47,9 +47,9 @@ pub struct Trainer {
 struct Position {
     /// Steps done.
     step: u64,
-    /// Training samples, and a hash of their labels (hexadecimal); empty before the first step.
+    /// Training samples, and a hash of them (hexadecimal); empty before the first step.
     samples: usize,
-    labels: String,
+    fingerprint: String,
     /// Sum of the losses of the epoch's steps so far.
     loss: f64,
     /// Samples of the epoch so far that were classified correctly.
@@ -348,15 +348,15 @@ impl Trainer {
 
     /// Remembers the samples at the first step, and compares them when resumed.
     fn check_same_samples(&mut self, samples: &Samples<'_>) -> Result<(), HostError> {
-        let labels = format!("{:016x}", samples.fingerprint());
+        let fingerprint = format!("{:016x}", samples.fingerprint());
         let position = &mut self.position;
         if position.step == 0 {
-            (position.samples, position.labels) = (samples.len, labels);
-        } else if (position.samples, &position.labels) != (samples.len, &labels) {
+            (position.samples, position.fingerprint) = (samples.len, fingerprint);
+        } else if (position.samples, &position.fingerprint) != (samples.len, &fingerprint) {
             return Err(HostError::new(
                 "data",
                 format!(
-                    "the run began with {} samples and {} are there now, or their labels differ",
+                    "the run began with {} samples and {} are there now, or their values or labels differ",
                     position.samples, samples.len
                 ),
                 "resume with the same data, or start a new run",

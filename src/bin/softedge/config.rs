@@ -61,6 +61,26 @@ impl Default for Quant {
     }
 }
 
+impl Quant {
+    /// Checks that the settings make sense.
+    pub fn check(&self) -> Result<(), HostError> {
+        let fail =
+            |field: &str, problem: String, remedy: &str| Err(HostError::new(format!("quant.{field}"), problem, remedy));
+        if self.samples == 0 {
+            return fail("samples", "is 0, and ranges are taken from samples".into(), "256 are enough for most");
+        }
+        if !(self.lr > 0.0 && self.lr.is_finite()) {
+            return fail("lr", format!("is {} where a number above 0 is needed", self.lr), "1e-4 is a good start");
+        }
+        match self.bounds {
+            Bounds::Percentile(p) if !(50.0..=100.0).contains(&p) => {
+                fail("bounds", format!("is the percentile {p} where 50 to 100 is needed"), "99.99 is a good start")
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Serialize for Model {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.config.serialize(serializer)

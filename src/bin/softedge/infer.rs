@@ -7,12 +7,11 @@ use softedge::engine::{Buffer, Every, Executor, Memory};
 use softedge::error::HostError;
 use softedge::ops::{DType, Tick};
 use softedge::program::Space;
-use softedge::train::Evaluation;
+use softedge::train::{Evaluation, Judged};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A sample as the model takes it.
-pub fn raw_input(model: &ModelFile, set: &Dataset, i: usize) -> Result<Vec<u8>, HostError> {
-    let dtype = model.view().input(0).dtype;
+/// A sample as a model takes it whose raw input is of type `dtype`.
+pub fn raw_input(dtype: DType, set: &Dataset, i: usize) -> Result<Vec<u8>, HostError> {
     if dtype.name() == set.raw.kind() {
         return Ok(set.raw_bytes(i).into_owned());
     }
@@ -45,7 +44,7 @@ pub struct Runner<'m> {
 }
 
 impl<'m> Runner<'m> {
-    /// Binds `model` to `arena`, which has [`arena_bytes`] bytes or more.
+    /// Binds `model` to `arena`, which has the bytes of [`arena`] or more.
     pub fn new(model: &'m ModelFile, arena: &'m mut Buffer) -> Result<Self, HostError> {
         let executor = Executor::new(model.view(), Memory::new(arena.bytes_mut()));
         let executor = executor.map_err(|e| HostError::new(model.path.display(), e.to_string(), ""))?;
@@ -101,7 +100,7 @@ pub fn check(model: &ModelFile, set: &Dataset) -> Result<(), HostError> {
     Err(HostError::new(model.path.display(), problem, "give it the data it was trained for"))
 }
 
-/// Samples that are summed up together, so that the sums do not depend on the number of threads.
+/// Samples that a thread takes at a time.
 const CHUNK: usize = 64;
 
 /// Runs `model` over all samples of `set`, on this many threads (0: as many as there are cores).
@@ -110,22 +109,21 @@ pub fn evaluate(model: &ModelFile, set: &Dataset, threads: usize) -> Result<Eval
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = if threads == 0 { cores } else { threads }.min(set.len().div_ceil(CHUNK));
     let (next, bar) = (AtomicUsize::new(0), terminal::progress("evaluating", set.len() as u64));
-    let work = || -> Result<Vec<(usize, Evaluation)>, HostError> {
+    let dtype = model.view().input(0).dtype;
+    let work = || -> Result<Vec<(usize, Judged)>, HostError> {
         let mut arena = arena(model);
         let mut runner = Runner::new(model, &mut arena)?;
-        let mut chunks = Vec::new();
+        let mut judged = Vec::new();
         loop {
             let start = next.fetch_add(CHUNK, Ordering::Relaxed);
             if start >= set.len() {
-                return Ok(chunks);
+                return Ok(judged);
             }
-            let mut evaluation = Evaluation::new(set.classes.len());
             for i in start..(start + CHUNK).min(set.len()) {
-                let raw = runner.run(&raw_input(model, set, i)?).to_vec();
-                evaluation.add(&runner.scores(&raw), set.labels[i]);
+                let raw = runner.run(&raw_input(dtype, set, i)?).to_vec();
+                judged.push((i, Judged::new(&runner.scores(&raw), set.labels[i])));
                 bar.inc(1);
             }
-            chunks.push((start, evaluation));
         }
     };
     let parts: Vec<_> = std::thread::scope(|scope| {
@@ -133,10 +131,11 @@ pub fn evaluate(model: &ModelFile, set: &Dataset, threads: usize) -> Result<Eval
         workers.into_iter().map(|w| w.join().expect("a worker does not panic")).collect()
     });
     bar.finish_and_clear();
-    let mut chunks = parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
-    chunks.sort_by_key(|chunk| chunk.0);
+    let mut judged = parts.into_iter().collect::<Result<Vec<_>, _>>()?.concat();
+    // In the order of the samples, so that the sum does not depend on the number of threads.
+    judged.sort_by_key(|(i, _)| *i);
     let mut all = Evaluation::new(set.classes.len());
-    chunks.iter().for_each(|(_, part)| all.merge(part));
+    judged.iter().for_each(|(_, sample)| all.add(sample));
     Ok(all)
 }
 

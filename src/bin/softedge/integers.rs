@@ -3,8 +3,9 @@
 use crate::config::Quant;
 use crate::data::{Filled, Sets};
 use crate::run_folder::{Trained, picked};
-use crate::terminal::{progress, say};
-use crate::watch::Watch;
+use crate::terminal::{dims, progress, say};
+use crate::watch::{Watch, interruptible};
+use softedge::data::Dataset;
 use softedge::error::HostError;
 use softedge::model;
 use softedge::ops::DType;
@@ -36,7 +37,9 @@ impl Integers {
                 ));
             }
         };
+        trained.config.quant.check()?;
         let Quant { samples, bounds, epochs, .. } = trained.config.quant;
+        check_data(&trained.config.model.config, &sets.train)?;
         let before = trained.frozen(1)?;
         let picked = picked(&sets.train, samples);
         let bar = progress("calibrating", picked.len() as u64);
@@ -56,6 +59,29 @@ impl Integers {
     }
 }
 
+/// Checks that the samples of `set` are raw input of the model: ranges seen on any others mean nothing.
+fn check_data(model: &model::Config, set: &Dataset) -> Result<(), HostError> {
+    let fail = |problem: String, remedy: &str| Err(HostError::new(&set.name, problem, remedy));
+    let takes = [model.input.height, model.input.width, model.input.channels];
+    if set.shape != takes {
+        let problem = format!("has samples of {} where the model takes {}", dims(&set.shape), dims(&takes));
+        return fail(problem, "give it the data it was trained with");
+    }
+    let range = match model.input.raw {
+        model::Raw::U8 => 0.0..=255.0,
+        _ => -32768.0..=32767.0,
+    };
+    let mut values = vec![0.0; set.width()];
+    for i in 0..set.len() {
+        set.sample_f32(i, &mut values);
+        if let Some(v) = values.iter().find(|v| v.fract() != 0.0 || !range.contains(*v)) {
+            let problem = format!("sample {i} holds {v}, and the model's raw input is whole numbers in {range:?}");
+            return fail(problem, "train on such numbers, or export with `--format f32`");
+        }
+    }
+    Ok(())
+}
+
 /// `frozen` with weights that were trained on with the rounding of `integer`.
 fn fine_tuned(trained: &Trained, sets: &Sets, frozen: &Program, integer: &Program) -> Result<Program, HostError> {
     let Quant { epochs, lr, .. } = trained.config.quant;
@@ -68,7 +94,7 @@ fn fine_tuned(trained: &Trained, sets: &Sets, frozen: &Program, integer: &Progra
     let bar = progress("fine-tuning", 0);
     let mut keep_nothing = |_: &EpochEnd<'_>| Ok(());
     let mut watch = Watch::new(&bar, epochs, &mut keep_nothing);
-    let outcome = trainer.fit(&train.samples(), validation.as_ref(), None, &mut watch)?;
+    let outcome = interruptible(|| trainer.fit(&train.samples(), validation.as_ref(), None, &mut watch))?;
     bar.finish_and_clear();
     say!("");
     if outcome == Outcome::Stopped {

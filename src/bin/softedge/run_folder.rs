@@ -46,9 +46,17 @@ pub fn make(folder: &Path) -> Result<(), HostError> {
         .map_err(|e| HostError::new(folder.display(), format!("cannot be made: {e}"), "name another folder with --out"))
 }
 
-/// Writes a file, with its name in the error.
+/// Writes a file, with its name in the error. What was there stays until all of the new one is.
 pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<(), HostError> {
-    fs::write(path, contents).map_err(|e| {
+    let replaced = if path.exists() && !path.is_file() {
+        // A pipe or a device is written to.
+        fs::write(path, contents)
+    } else {
+        let mut new = path.as_os_str().to_owned();
+        new.push(".new");
+        fs::write(&new, contents).and_then(|()| fs::rename(&new, path))
+    };
+    replaced.map_err(|e| {
         HostError::new(path.display(), format!("cannot be written: {e}"), "check the folder and the space left")
     })
 }

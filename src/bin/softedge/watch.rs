@@ -9,19 +9,26 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether the user has asked for an end.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// Whether a run looks at that: nothing else has a state worth a checkpoint.
+static WATCHED: AtomicBool = AtomicBool::new(false);
 
-/// From now on, the first interrupt of the user ends a run after its step, the second the program.
-pub fn catch_interrupts() {
+/// Does `run`, whose training the first interrupt of the user ends after its step. The second, and one
+/// at any other time, ends the program.
+pub fn interruptible<R>(run: impl FnOnce() -> R) -> R {
     // Where there is a handler already, it is this one.
     let _ = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) || !WATCHED.load(Ordering::SeqCst) {
             std::process::exit(130);
         }
     });
+    WATCHED.store(true, Ordering::SeqCst);
+    let result = run();
+    WATCHED.store(false, Ordering::SeqCst);
+    result
 }
 
 /// Whether the user has asked for an end.
-pub fn interrupted() -> bool {
+fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 

@@ -86,7 +86,7 @@ fn on_board(model: &ModelFile, test: &Dataset, folder: &std::path::Path) -> Resu
     let mut arena = infer::arena(model);
     let mut runner = Runner::new(model, &mut arena)?;
     for &i in &picked {
-        let input = infer::raw_input(model, test, i)?;
+        let input = infer::raw_input(model.view().input(0).dtype, test, i)?;
         scores.extend_from_slice(runner.run(&input));
         inputs.extend(input);
     }

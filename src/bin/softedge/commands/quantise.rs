@@ -52,14 +52,7 @@ impl How {
         if let Some(percent) = self.percentile {
             config.quant.bounds = Bounds::Percentile(percent);
         }
-        match config.quant.bounds {
-            Bounds::Percentile(p) if !(50.0..=100.0).contains(&p) => Err(HostError::new(
-                "quant.bounds",
-                format!("is the percentile {p} where 50 to 100 is needed"),
-                "99.99 is a good start",
-            )),
-            _ => Ok(()),
-        }
+        config.quant.check()
     }
 }
 

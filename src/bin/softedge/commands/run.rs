@@ -126,7 +126,7 @@ fn within(range: Option<Range<usize>>, len: usize, what: &str) -> Result<Range<u
 }
 
 fn labelled(model: &ModelFile, set: &Dataset, i: usize) -> Result<Input, HostError> {
-    let bytes = infer::raw_input(model, set, i)?;
+    let bytes = infer::raw_input(model.view().input(0).dtype, set, i)?;
     Ok(Input { name: format!("{} {i}", set.name), bytes, label: Some(set.labels[i] as usize) })
 }
 

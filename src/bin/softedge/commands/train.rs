@@ -6,9 +6,9 @@ use crate::infer;
 use crate::report::{confusion, curves};
 use crate::run_folder::{self, BEST, CONFIG, CONFUSION, CURVES, LAST, METRICS, Trained};
 use crate::terminal::{self, count, dims, percent, say};
-use crate::watch::{Watch, catch_interrupts};
+use crate::watch::{Watch, interruptible};
 use softedge::error::HostError;
-use softedge::train::{Epoch, EpochEnd, History, Outcome, Trainer};
+use softedge::train::{self, Checkpoint, Epoch, EpochEnd, History, Outcome, Trainer};
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -138,6 +138,7 @@ pub fn start_or_resume(config: Config, folder: &Path) -> Result<Outcome, HostErr
 /// The configuration with its model fitted to its data, and the data.
 fn fitted(mut config: Config) -> Result<(Config, Sets), HostError> {
     config.train.check()?;
+    config.quant.check()?;
     let sets = Sets::open(&config)?;
     let changes = config.fit_to(&sets.train);
     if !changes.is_empty() {
@@ -162,6 +163,7 @@ fn resume(folder: &Path, threads: Option<usize>) -> Result<Outcome, HostError> {
 fn go_on(config: &Config, sets: &Sets, folder: &Path, threads: Option<usize>) -> Result<Outcome, HostError> {
     let last = folder.join(LAST);
     let trainer = if last.exists() {
+        check_unchanged(config, &Checkpoint::read(&last)?, folder)?;
         Trainer::resume(&last, Some(threads.unwrap_or(config.train.threads)))?
     } else {
         // It was stopped before its first checkpoint.
@@ -170,10 +172,28 @@ fn go_on(config: &Config, sets: &Sets, folder: &Path, threads: Option<usize>) ->
     fit(trainer, config, sets, folder)
 }
 
+/// Checks that the configuration is the one the run began with: another would give neither's result.
+fn check_unchanged(config: &Config, checkpoint: &Checkpoint, folder: &Path) -> Result<(), HostError> {
+    let fail = |e: &dyn std::fmt::Display| HostError::new(checkpoint.path.display(), e.to_string(), "");
+    let began: train::Config = toml::from_str(&checkpoint.train).map_err(|e| fail(&e))?;
+    let now = train::Config { threads: began.threads, ..config.train.clone() };
+    let text = |config: &train::Config| toml::to_string(config).map_err(|e| fail(&e));
+    let (began, now) = (text(&began)?, text(&now)?);
+    let model = toml::to_string(&config.model).map_err(|e| fail(&e))?;
+    let pairs = began.lines().zip(now.lines()).chain(checkpoint.model.lines().zip(model.lines()));
+    match pairs.into_iter().find(|(began, now)| began != now) {
+        None => Ok(()),
+        Some((began, now)) => Err(HostError::new(
+            folder.join(CONFIG).display(),
+            format!("says `{now}` where the run began with `{began}`"),
+            "undo the change, or start a new run",
+        )),
+    }
+}
+
 /// Trains to the end, or until the user interrupts, and brings the folder up to date after each epoch.
 /// The best checkpoint is written before the last one: a run that is killed between the two writes it again.
 fn fit(mut trainer: Trainer, config: &Config, sets: &Sets, folder: &Path) -> Result<Outcome, HostError> {
-    catch_interrupts();
     announce(&trainer, config, sets, folder);
     let (train, held) = (Filled::new(&sets.train), sets.validation.as_ref().map(Filled::new));
     let validation = held.as_ref().map(Filled::samples);
@@ -186,7 +206,8 @@ fn fit(mut trainer: Trainer, config: &Config, sets: &Sets, folder: &Path) -> Res
         run_folder::write(&folder.join(CURVES), curves::draw(&config.model.config.name, end.history))
     };
     let mut watch = Watch::new(&bar, config.train.epochs, &mut keep);
-    let outcome = trainer.fit(&train.samples(), validation.as_ref(), Some(&folder.join(LAST)), &mut watch)?;
+    let last = folder.join(LAST);
+    let outcome = interruptible(|| trainer.fit(&train.samples(), validation.as_ref(), Some(&last), &mut watch))?;
     bar.finish_and_clear();
     if outcome == Outcome::Finished {
         conclude(trainer.history(), sets, folder, config.train.threads)?;
