@@ -87,14 +87,6 @@ pub(super) const fn header(bytes: &[u8], i: usize) -> usize {
 }
 
 impl<'a> View<'a> {
-    /// The view of bytes that [`new_checked`](Self::new_checked) accepted before, and that nobody
-    /// changed since: the check takes longer than a small model's run.
-    #[cfg(feature = "train")]
-    pub(crate) fn checked_before(bytes: &'a [u8]) -> Self {
-        debug_assert!(super::check::check(bytes).is_ok());
-        Self { bytes }
-    }
-
     /// All bytes of the file.
     pub const fn bytes(&self) -> &'a [u8] {
         self.bytes

@@ -114,10 +114,18 @@ impl<'de> Deserialize<'de> for Model {
 }
 
 impl Config {
+    /// The preset with this name, if there is one: a model with the data and the settings that train it.
+    pub fn preset(name: &str) -> Option<Self> {
+        let config = model::preset(name)?;
+        let (source, train) = presets::recipe(name);
+        let data = Data { source: source.into(), ..Data::default() };
+        Some(Self { model: Model { config, adapts: true }, data, train, quant: Quant::default() })
+    }
+
     /// The preset with this name, or the file at this path.
     pub fn open(name_or_path: &str) -> Result<Self, HostError> {
         let path = Path::new(name_or_path);
-        if let Some(config) = presets::preset(name_or_path) {
+        if let Some(config) = Self::preset(name_or_path) {
             return Ok(config);
         }
         if !path.exists() && path.extension().is_none() {
@@ -230,17 +238,27 @@ mod tests {
     use super::*;
 
     fn nano() -> Config {
-        presets::preset("fashion-nano").unwrap()
+        Config::preset("fashion-nano").unwrap()
     }
 
     #[test]
     fn presets_survive_their_file() {
         for name in model::PRESETS {
-            let config = presets::preset(name).unwrap();
+            let config = Config::preset(name).unwrap();
             config.train.check().unwrap();
             let mut read: Config = toml::from_str(&config.to_toml().unwrap()).unwrap();
             read.model.adapts = true;
             assert_eq!(read, config, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_field_of_a_preset_has_a_comment() {
+        for name in model::PRESETS {
+            let text = Config::preset(name).unwrap().to_toml().unwrap();
+            for line in text.lines().filter(|line| line.contains(" = ")) {
+                assert!(line.contains("  # "), "{name}: {line}");
+            }
         }
     }
 

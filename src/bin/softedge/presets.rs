@@ -1,21 +1,13 @@
-//! Presets: a model with the data and the settings that train it, and the comments of their file.
+//! What presets add to their models: the data and the settings that train them, and the comments of
+//! their file.
 
-use crate::config::{Config, Data, Model, Quant};
 use softedge::error::HostError;
 use softedge::model;
 use softedge::train;
 use softedge::train::augment::Augment;
 
-/// The preset with this name, if there is one.
-pub fn preset(name: &str) -> Option<Config> {
-    let config = model::preset(name)?;
-    let (source, train) = recipe(name);
-    let data = Data { source: source.into(), ..Data::default() };
-    Some(Config { model: Model { config, adapts: true }, data, train, quant: Quant::default() })
-}
-
 /// The data and the settings that the models of this name are trained with.
-fn recipe(name: &str) -> (&'static str, train::Config) {
+pub fn recipe(name: &str) -> (&'static str, train::Config) {
     let defaults = train::Config::default();
     // A pixel or two of shift, and mirrored clothes are clothes.
     let small = train::Config { batch: 64, lr: 3e-3, ..defaults.clone() };
@@ -50,7 +42,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ("model.linear_std", "first weights of linear layers; default 1 / sqrt(fan-in)"),
     ("model.input.height", "1 for a time series"),
     ("model.input.width", "or samples of a time series"),
-    ("model.input.channels", ""),
+    ("model.input.channels", "1 grey, 3 RGB, or those of the sensor"),
     ("model.input.raw", "element type of the data: u8, i16 or f32"),
     ("model.input.mean", "per channel, in raw units"),
     ("model.input.std", "per channel, in raw units"),
@@ -60,14 +52,14 @@ const COMMENTS: &[(&str, &str)] = &[
     ("model.stages.mlp_ratio", "hidden width of the MLP over the channels"),
     ("model.stages.norm", "LayerNorm before each branch (pre) or after each sum (post)"),
     ("model.stages.gelu", "tanh or erf"),
-    ("model.stages.layer_norm_eps", ""),
+    ("model.stages.layer_norm_eps", "added to the variance"),
     ("model.stages.position", "grid of a learned position embedding"),
     ("model.stages.drop", "path (whole branches) or elements"),
     ("model.stages.embed.channels", "the last one's are the width of the blocks"),
     ("model.stages.embed.kernel", "odd, or equal to the stride"),
-    ("model.stages.embed.stride", ""),
-    ("model.stages.embed.batch_norm", ""),
-    ("model.stages.embed.relu", ""),
+    ("model.stages.embed.stride", "of the convolution"),
+    ("model.stages.embed.batch_norm", "after the convolution"),
+    ("model.stages.embed.relu", "after the batch norm"),
     ("model.stages.mixer.soft.inverse", "of the landmarks' Gram matrix: ldlt (direct), or { newton = steps }"),
     ("model.stages.mixer.soft.inverse.newton", "steps of Newton's iteration"),
     ("model.stages.mixer.soft.ridge", "added to its diagonal"),
@@ -93,7 +85,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ("train.warmup_epochs", "may be a fraction"),
     ("train.weight_decay", "times the learning rate; matrices only"),
     ("train.betas", "AdamW's moments"),
-    ("train.eps", ""),
+    ("train.eps", "of AdamW"),
     ("train.clip", "largest norm of the gradient; 0 = off"),
     ("train.label_smoothing", "in [0, 1)"),
     ("train.ema", "decay of the averaged parameters; 0 = off"),
@@ -126,28 +118,8 @@ pub fn commented(text: &str) -> String {
             section = header.trim_matches(['[', ']']).into();
         }
         let key = line.split_once(" = ").map_or("", |(key, _)| key);
-        let comment = COMMENTS.iter().find(|(name, _)| *name == format!("{section}.{key}")).map_or("", |c| c.1);
-        lines.push(if comment.is_empty() { line.to_string() } else { format!("{line:<36}  # {comment}") });
+        let comment = COMMENTS.iter().find(|(name, _)| *name == format!("{section}.{key}"));
+        lines.push(comment.map_or_else(|| line.to_string(), |(_, comment)| format!("{line:<36}  # {comment}")));
     }
     lines.join("\n") + "\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_field_of_a_preset_has_a_comment() {
-        for name in model::PRESETS {
-            let text = toml::to_string(&preset(name).unwrap()).unwrap();
-            let mut section = "";
-            for line in text.lines() {
-                section = line.strip_prefix('[').map_or(section, |s| s.trim_matches(['[', ']']));
-                if let Some((key, _)) = line.split_once(" = ") {
-                    let field = format!("{section}.{key}");
-                    assert!(COMMENTS.iter().any(|(name, _)| *name == field), "{field}");
-                }
-            }
-        }
-    }
 }

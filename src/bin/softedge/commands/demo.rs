@@ -1,6 +1,7 @@
 //! `softedge demo`.
 
 use super::{inspect, quantise, train};
+use crate::config::Config;
 use crate::data::Sets;
 use crate::emulator::{self, Emulated};
 use crate::infer::{self, Runner};
@@ -36,7 +37,7 @@ const COMPARED: usize = 32;
 pub fn run(args: Args) -> Result<(), HostError> {
     let started = Instant::now();
     let folder = args.out.unwrap_or_else(|| train::free_folder("demo"));
-    let mut config = presets::preset(PRESET).ok_or_else(|| presets::unknown(PRESET))?;
+    let mut config = Config::preset(PRESET).ok_or_else(|| presets::unknown(PRESET))?;
     config.data.source = "fashion-mini".into();
     config.train.epochs = args.epochs;
     config.train.batch = 64;

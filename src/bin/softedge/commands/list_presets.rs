@@ -1,5 +1,6 @@
 //! `softedge presets`.
 
+use crate::config::Config;
 use crate::presets;
 use crate::terminal::{Table, count, dims, say};
 use softedge::error::HostError;
@@ -15,14 +16,14 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<(), HostError> {
     if let Some(name) = args.show {
-        let config = presets::preset(&name).ok_or_else(|| presets::unknown(&name))?;
+        let config = Config::preset(&name).ok_or_else(|| presets::unknown(&name))?;
         say!("# softedge train {name}\n\n{}", config.to_toml()?.trim_end());
         return Ok(());
     }
     let mut table =
         Table::new(&["preset", "input", ">classes", ">blocks", "attention", ">parameters", ">MACs", "data"]);
     for name in model::PRESETS {
-        let Some(config) = presets::preset(name) else { continue };
+        let Some(config) = Config::preset(name) else { continue };
         let model = &config.model.config;
         let program = model::build(model, Mode::Infer { batch: 1 })?.program;
         let blocks = model.stages.iter().map(|s| s.depth.to_string()).collect::<Vec<_>>().join("+");
