@@ -88,6 +88,14 @@ boards() {
     cargo test --quiet --features cli --test boards -- --nocapture
 }
 
+# The library as a device has it: plain matrix products, libm and micromath in place of `std`.
+plain_tests() {
+    local features
+    for features in alloc alloc,fast-math; do
+        cargo test --quiet --lib --no-default-features --features "$features"
+    done
+}
+
 full_data() {
     cargo test --quiet --features cli --lib data::idx -- --ignored
 }
@@ -106,5 +114,6 @@ fi
 if able "full Fashion-MNIST" setup_data; then
     step "full Fashion-MNIST" full_data
 fi
+step "tests of the plain library" plain_tests
 echo "== tests"
 cargo test --features cli

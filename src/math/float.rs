@@ -1,25 +1,36 @@
-//! Scalar f32 functions: `std` where there is one, else micromath (feature `fast-math`), else libm.
+//! Scalar f32 functions: those of `std` where there is one, else of libm. Feature `fast-math` then starts
+//! the square root from micromath, for cores with an FPU.
 
-macro_rules! unary {
-    ($($(#[$meta:meta])* $name:ident = $std:ident, $libm:ident, $fast:ident;)*) => {$(
-        $(#[$meta])*
-        #[inline(always)]
-        pub fn $name(x: f32) -> f32 {
-            #[cfg(feature = "std")]
-            return f32::$std(x);
-            #[cfg(all(not(feature = "std"), feature = "fast-math"))]
-            return micromath::F32Ext::$fast(x);
-            #[cfg(not(any(feature = "std", feature = "fast-math")))]
-            return libm::$libm(x);
-        }
-    )*};
+/// Square root, correctly rounded; to 3e-7 with feature `fast-math` without `std`.
+#[inline(always)]
+pub fn sqrt(x: f32) -> f32 {
+    #[cfg(feature = "std")]
+    return f32::sqrt(x);
+    #[cfg(all(not(feature = "std"), feature = "fast-math"))]
+    return fast_sqrt(x);
+    #[cfg(not(any(feature = "std", feature = "fast-math")))]
+    return libm::sqrtf(x);
 }
 
-unary! {
-    /// Square root.
-    sqrt = sqrt, sqrtf, sqrt;
-    /// Natural logarithm.
-    ln = ln, logf, ln;
+/// micromath's guess of the reciprocal root, up to 6 % off, and three of Newton's steps, which each square
+/// the relative error (times 1.5). On an FPU half the instructions of libm's integers; without one, four times.
+#[cfg(all(not(feature = "std"), feature = "fast-math"))]
+fn fast_sqrt(x: f32) -> f32 {
+    if !(x >= f32::MIN_POSITIVE && x < f32::INFINITY) {
+        return libm::sqrtf(x);
+    }
+    let half = 0.5 * x;
+    let newton = |y: f32| y * (1.5 - half * y * y);
+    x * newton(newton(newton(micromath::F32Ext::invsqrt(x))))
+}
+
+/// Natural logarithm.
+#[inline(always)]
+pub fn ln(x: f32) -> f32 {
+    #[cfg(feature = "std")]
+    return f32::ln(x);
+    #[cfg(not(feature = "std"))]
+    return libm::logf(x);
 }
 
 /// Error function, accurate to 1e-7, branch-free so that loops over it vectorise (N. Juffa's two
@@ -144,6 +155,17 @@ pub fn tanh(x: f32) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn square_roots_are_close_to_f64() {
+        for i in 0..50_000u32 {
+            let x = f32::from_bits(i * 42_781 + 1);
+            let exact = f64::from(x).sqrt();
+            assert!((f64::from(sqrt(x)) - exact).abs() <= 3e-7 * exact, "{x:e}: {:e}", sqrt(x));
+        }
+        assert_eq!([sqrt(0.0), sqrt(f32::INFINITY)], [0.0, f32::INFINITY]);
+        assert!(sqrt(-1.0).is_nan() && sqrt(f32::NAN).is_nan());
+    }
 
     #[test]
     fn exp_is_within_two_ulp_of_f64() {
