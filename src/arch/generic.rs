@@ -1,5 +1,7 @@
 //! The plain versions.
 
+use super::products::{Channels, Output, Rows, Shape};
+
 /// A view of a row-major or transposed matrix: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
@@ -73,6 +75,26 @@ pub(crate) fn matmul_f64(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], finish: im
             for (lane, (c, sum)) in c.iter_mut().zip(sums).enumerate() {
                 *c = finish(i, block * LANES + lane, sum) as f32;
             }
+        }
+    }
+}
+
+/// See [`super::products`].
+#[cfg_attr(any(cortex_m, target_arch = "riscv32"), allow(dead_code))]
+#[inline(always)]
+pub(super) fn products<O: Output>(
+    s: Shape,
+    rows: &mut dyn Rows,
+    channels: Channels<'_>,
+    output: O,
+    y: &mut [O::T],
+    buffer: &mut [i8],
+) {
+    for y in y.chunks_exact_mut(s.n) {
+        let x = rows.next(buffer);
+        for (y, channel) in y.iter_mut().zip(channels.iter(s.k)) {
+            let products = x.iter().zip(channel.w).map(|(&x, &w)| i32::from(x) * i32::from(w));
+            *y = output.put(channel.scale.apply(channel.bias + products.sum::<i32>()));
         }
     }
 }

@@ -3,11 +3,47 @@
 //! Every function has a plain version that always exists; the choice is made at compile time by
 //! target features, or once at run time on x86-64 hosts.
 
+#[cfg(cortex_m = "dsp")]
+mod cortex_m_dsp;
 mod generic;
+// Other cores keep to plain products, and only plan for panels.
+#[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
+mod products;
+#[cfg(any(test, cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
+mod words;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
 
 pub(crate) use generic::Matrix;
+pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16};
+
+/// `y_rj = output(requantise(bias_j + sum_k x_rk w_jk))` for int8 activations and weights.
+///
+/// `panel` has [`Shape::panel`] words; `buffer` room for a row where the rows need it. No sum overflows:
+/// the checker proved it.
+#[inline(always)]
+pub(crate) fn products<O: Output>(
+    s: Shape,
+    rows: &mut dyn Rows,
+    channels: Channels<'_>,
+    output: O,
+    y: &mut [O::T],
+    buffer: &mut [i8],
+    panel: &mut [i32],
+) {
+    #[cfg(cortex_m = "dsp")]
+    products::run::<cortex_m_dsp::Dsp, _>(s, rows, channels, output, y, buffer, panel);
+    #[cfg(any(cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
+    products::run::<words::Words, _>(s, rows, channels, output, y, buffer, panel);
+    #[cfg(not(any(cortex_m, target_arch = "riscv32")))]
+    {
+        let _ = panel;
+        vectorised(
+            #[inline(always)]
+            || generic::products(s, rows, channels, output, y, buffer),
+        );
+    }
+}
 
 /// `c = a . b` (`accumulate` false) or `c += a . b` (true) for `a[rows, k]`, `b[k, cols]`, `c[rows, cols]`.
 ///

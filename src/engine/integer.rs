@@ -12,10 +12,10 @@ pub(super) fn run<S: Runs>(kind: Kind, words: &[u32; MAX_SHAPE_WORDS], o: &mut O
     dispatch! { S, kind, words, o, tick;
         InputU8: input::forward_u8(u8, i32, i32, i8, i8_mut);
         InputI16: input::forward_i16(i16, i32, i32, i8, i8_mut);
-        LinearI8: linear::forward_i8(i8, i8, i32, i32, i8, i8_mut);
-        LinearI16: linear::forward_i16(i8, i8, i32, i32, i8, i16_mut);
-        ConvI8: conv::forward_i8(i8, i8, i32, i32, i8, i8_mut);
-        ConvI16: conv::forward_i16(i8, i8, i32, i32, i8, i16_mut);
+        LinearI8: linear::forward_i8(i8, i8, i32, i32, i8, i8_mut, i32_mut);
+        LinearI16: linear::forward_i16(i8, i8, i32, i32, i8, i16_mut, i32_mut);
+        ConvI8: conv::forward_i8(i8, i8, i32, i32, i8, i8_mut, i8_mut, i32_mut);
+        ConvI16: conv::forward_i16(i8, i8, i32, i32, i8, i16_mut, i8_mut, i32_mut);
         DepthwiseI8: depthwise::forward_i8(i8, i8, i32, i32, i8, i8_mut);
         DepthwiseI16: depthwise::forward_i16(i8, i8, i32, i32, i8, i16_mut);
         LayerNormI8: layer_norm::forward_i8(i16, i16, i32, i8_mut);

@@ -26,6 +26,58 @@ pub const fn requantise(acc: i32, multiplier: i32, shift: u32) -> i32 {
     round_shift(acc as i64 * multiplier as i64, shift) as i32
 }
 
+/// `acc * multiplier / 2^shift` as [`requantise`] rounds it, for many accumulators.
+///
+/// For a shift above 32 only the high word of the product counts: with `t = shift - 32` and the product
+/// `h 2^32 + l`, `floor((h 2^32 + l + 2^(31+t)) / 2^(32+t))` is `floor((h + 2^(t-1)) / 2^t)`, because
+/// `l / 2^32` is less than 1.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Requantise {
+    multiplier: i32,
+    shift: u32,
+}
+
+impl Requantise {
+    #[inline(always)]
+    pub(crate) const fn new(multiplier: i32, shift: u32) -> Self {
+        Self { multiplier, shift }
+    }
+
+    #[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
+    pub(crate) const fn multiplier(self) -> i32 {
+        self.multiplier
+    }
+
+    #[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
+    pub(crate) const fn shift(self) -> u32 {
+        self.shift
+    }
+
+    #[inline(always)]
+    pub(crate) const fn apply(self, acc: i32) -> i32 {
+        if self.shift > 32 {
+            round_shift_i32(mul_high(acc, self.multiplier), self.shift - 32)
+        } else {
+            requantise(acc, self.multiplier, self.shift)
+        }
+    }
+}
+
+/// The high word of `a * b`, where `b` is not negative.
+#[inline(always)]
+const fn mul_high(a: i32, b: i32) -> i32 {
+    if cfg!(cortex_m = "v6") {
+        // ARMv6-M multiplies 32 bits by 32 into 32 only: products of halves then, each of which fits.
+        let ((a0, a1), (b0, b1)) = ((a & 0xffff, a >> 16), (b & 0xffff, b >> 16));
+        let low = (a0 as u32).wrapping_mul(b0 as u32) >> 16;
+        let (middle0, middle1) = (a1 * b0, a0 * b1);
+        let carry = low + (middle0 as u32 & 0xffff) + (middle1 as u32 & 0xffff);
+        a1 * b1 + (middle0 >> 16) + (middle1 >> 16) + (carry >> 16) as i32
+    } else {
+        ((a as i64 * b as i64) >> 32) as i32
+    }
+}
+
 /// Smallest right shift of a [`Multiplier`]: factors stay below 2^15, products of an i32
 /// accumulator inside 64 bits and of an i16 value inside 32.
 pub const MIN_SHIFT: u32 = 16;

@@ -2,9 +2,8 @@
 //! is convolved with the same weights. A 1-D convolution has `h = 1` and `kh = 1`.
 
 use super::window::Axis;
-use super::{DType, Signature, f32s, i8s, i32s, operand};
-use crate::arch::{Matrix, matmul, vectorised};
-use crate::math::fixed::{requantise, saturate_i8, saturate_i16};
+use super::{DType, Signature, f32s, i8s, i32s, operand, size};
+use crate::arch::{Channels, Matrix, Output, Rows, Shape, ToI8, ToI16, matmul, products, vectorised};
 
 shape! {
     /// `x[batch, h, w, heads*c_in]`, `w[c_out, kh, kw, c_in]`, `b[c_out]`? ->
@@ -81,9 +80,15 @@ impl Conv {
     /// there are.
     const fn scratch(&self) -> u64 {
         let patch = self.patch();
-        let patches = super::size(&[self.batch, self.oh(), self.ow(), self.heads]);
+        let patches = size(&[self.batch, self.oh(), self.ow(), self.heads]);
         let strip = if patch > Self::STRIP { 1 } else { Self::STRIP / patch };
-        if patches < strip as u64 { patches * patch as u64 } else { super::size(&[strip, patch]) }
+        if patches < strip as u64 { patches * patch as u64 } else { size(&[strip, patch]) }
+    }
+
+    /// The matrix product that the convolution is.
+    const fn products(&self) -> Shape {
+        let rows = size(&[self.batch, self.oh(), self.ow(), self.heads]) as usize;
+        Shape { rows, k: self.patch(), n: self.c_out }
     }
 
     const fn dims(&self) -> Dims {
@@ -107,7 +112,7 @@ impl Conv {
 
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
-        super::size(&[self.batch, self.oh(), self.ow(), self.heads, self.c_out]).saturating_mul(self.patch() as u64)
+        size(&[self.batch, self.oh(), self.ow(), self.heads, self.c_out]).saturating_mul(self.patch() as u64)
     }
 }
 
@@ -376,7 +381,7 @@ impl ConvI8 {
         Conv::from_words(&self.to_words())
     }
 
-    /// Inputs `x, w, bias, multiplier, shift`; output `y`.
+    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, a patch, scratch.
     pub const fn signature(&self) -> Signature {
         if self.lo < -128 || self.hi > 127 || self.lo > self.hi || self.zero < -128 || self.zero > 127 {
             return Signature::invalid("the output range of an int8 convolution leaves int8");
@@ -391,10 +396,20 @@ impl ConvI8 {
 }
 
 /// Integer forward to int8.
-pub fn forward_i8(s: &ConvI8, x: &[i8], w: &[i8], bias: &[i32], multiplier: &[i32], shift: &[i8], y: &mut [i8]) {
-    integer(&s.geometry(), s.zero_in, x, w, bias, multiplier, shift, y, |q| {
-        saturate_i8((q + s.zero).clamp(s.lo, s.hi))
-    });
+pub fn forward_i8(
+    s: &ConvI8,
+    x: &[i8],
+    w: &[i8],
+    bias: &[i32],
+    multiplier: &[i32],
+    shift: &[i8],
+    y: &mut [i8],
+    patch: &mut [i8],
+    scratch: &mut [i32],
+) {
+    let ConvI8 { zero, lo, hi, .. } = *s;
+    let weights = Channels { w, bias, multiplier, shift };
+    integer(&s.geometry(), s.zero_in, x, weights, ToI8 { zero, lo, hi }, y, patch, scratch);
 }
 
 shape! {
@@ -438,7 +453,7 @@ impl ConvI16 {
         Conv::from_words(&self.to_words())
     }
 
-    /// Inputs `x, w, bias, multiplier, shift`; output `y`.
+    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, a patch, scratch.
     pub const fn signature(&self) -> Signature {
         integer_signature(&self.geometry(), self.zero_in, DType::I16)
     }
@@ -450,8 +465,19 @@ impl ConvI16 {
 }
 
 /// Integer forward to int16.
-pub fn forward_i16(s: &ConvI16, x: &[i8], w: &[i8], bias: &[i32], multiplier: &[i32], shift: &[i8], y: &mut [i16]) {
-    integer(&s.geometry(), s.zero_in, x, w, bias, multiplier, shift, y, saturate_i16);
+pub fn forward_i16(
+    s: &ConvI16,
+    x: &[i8],
+    w: &[i8],
+    bias: &[i32],
+    multiplier: &[i32],
+    shift: &[i8],
+    y: &mut [i16],
+    patch: &mut [i8],
+    scratch: &mut [i32],
+) {
+    let weights = Channels { w, bias, multiplier, shift };
+    integer(&s.geometry(), s.zero_in, x, weights, ToI16, y, patch, scratch);
 }
 
 const fn integer_signature(s: &Conv, zero_in: i32, y: DType) -> Signature {
@@ -465,86 +491,53 @@ const fn integer_signature(s: &Conv, zero_in: i32, y: DType) -> Signature {
     let per_channel = [s.c_out];
     Signature::new(
         &[i8s(&d.x), i8s(&d.w), i32s(&per_channel), i32s(&per_channel), i8s(&per_channel)],
-        &[operand(y, &d.y)],
+        &[operand(y, &d.y), i8s(&[s.patch()]), i32s(&[s.products().panel()])],
     )
 }
 
-/// Longest patch that is copied to the stack: where the rows of a patch are short, as of the first
-/// convolution on an image, one dot product per output is worth the copy.
-const SHORT: usize = 64;
-
 #[inline(always)]
-fn integer<T>(
+fn integer<O: Output>(
     s: &Conv,
     zero_in: i32,
     x: &[i8],
-    w: &[i8],
-    bias: &[i32],
-    multiplier: &[i32],
-    shift: &[i8],
-    y: &mut [T],
-    finish: impl Fn(i32) -> T,
+    weights: Channels<'_>,
+    output: O,
+    y: &mut [O::T],
+    patch: &mut [i8],
+    scratch: &mut [i32],
 ) {
-    let (oh, ow) = (s.oh(), s.ow());
-    let row = s.kw * s.c_in;
-    let pixel = s.heads * s.c_in;
-    let mut buffer = [0; SHORT];
-    vectorised(
-        #[inline(always)]
-        || {
-            let mut at = Patch { image: 0, oy: 0, ox: 0, head: 0 };
-            for y in y.chunks_exact_mut(s.c_out) {
-                let channels = w.chunks_exact(s.kh * row).zip(bias).zip(multiplier.iter().zip(shift));
-                let outputs = y.iter_mut().zip(channels);
-                if let Some(patch) = buffer.get_mut(..s.kh * row) {
-                    patch.fill(zero_in as i8);
-                    at.runs(s, |to, from, len| patch[to..to + len].copy_from_slice(&x[from..from + len]));
-                    for (y, ((w, &bias), (&multiplier, &shift))) in outputs {
-                        *y = finish(requantise(dot(bias, patch, w), multiplier, shift as u32));
-                    }
-                    at = at.next(oh, ow, s.heads);
-                    continue;
-                }
-                let (rows, columns) = (s.vertical().inputs(at.oy), s.horizontal().inputs(at.ox));
-                let first_row = rows.tap(0);
-                let (left, inside) = (columns.tap(0) * s.c_in, columns.len * s.c_in);
-                // With one head the taps of a row are one run of the input.
-                let (run, step) = if s.heads == 1 { (inside, inside) } else { (s.c_in, pixel) };
-                let corner = ((at.image * s.h + rows.at) * s.w + columns.at) * pixel + at.head * s.c_in;
-                for (y, ((w, &bias), (&multiplier, &shift))) in outputs {
-                    let mut acc = bias;
-                    for (ky, w) in w.chunks_exact(row).enumerate() {
-                        if ky < first_row || ky >= first_row + rows.len {
-                            acc += zero_in * sum(w);
-                            continue;
-                        }
-                        let (before, w) = w.split_at(left);
-                        let (w, after) = w.split_at(inside);
-                        if before.len() + after.len() > 0 {
-                            acc += zero_in * (sum(before) + sum(after));
-                        }
-                        let x = &x[corner + (ky - first_row) * s.w * pixel..];
-                        for (x, w) in x.chunks(step).zip(w.chunks_exact(run)) {
-                            acc = dot(acc, x, w);
-                        }
-                    }
-                    *y = finish(requantise(acc, multiplier, shift as u32));
-                }
-                at = at.next(oh, ow, s.heads);
+    let mut patches =
+        Patches { s, x, zero: zero_in as i8, at: Patch { image: 0, oy: 0, ox: 0, head: 0 }, oh: s.oh(), ow: s.ow() };
+    products(s.products(), &mut patches, weights, output, y, patch, scratch);
+}
+
+/// The patches of an image, in the order of the output.
+struct Patches<'a> {
+    s: &'a Conv,
+    x: &'a [i8],
+    /// What the padding reads.
+    zero: i8,
+    at: Patch,
+    oh: usize,
+    ow: usize,
+}
+
+impl Rows for Patches<'_> {
+    /// Once in a firmware, not for every row of a tile.
+    #[inline(never)]
+    fn next<'a>(&'a mut self, patch: &'a mut [i8]) -> &'a [i8] {
+        if self.s.pad_h > 0 || self.s.pad_w > 0 {
+            patch.fill(self.zero);
+        }
+        self.at.runs(self.s, |to, from, len| {
+            let from = self.x.get(from..from + len);
+            if let (Some(to), Some(from)) = (patch.get_mut(to..to + len), from) {
+                to.copy_from_slice(from);
             }
-        },
-    );
-}
-
-/// `acc + sum x w`.
-#[inline(always)]
-fn dot(acc: i32, x: &[i8], w: &[i8]) -> i32 {
-    x.iter().zip(w).fold(acc, |acc, (&x, &w)| acc + i32::from(x) * i32::from(w))
-}
-
-#[inline(always)]
-fn sum(w: &[i8]) -> i32 {
-    w.iter().map(|&w| i32::from(w)).sum()
+        });
+        self.at = self.at.next(self.oh, self.ow, self.s.heads);
+        patch
+    }
 }
 
 #[cfg(test)]
@@ -705,8 +698,10 @@ mod tests {
                 let shift: Vec<i8> = (0..c_out).map(|j| 37 + (j % 3) as i8).collect();
                 let outputs = s.signature().output(0).len as usize;
                 let (mut y, mut y16) = (vec![0i8; outputs], vec![0i16; outputs]);
-                forward_i8(&s, &x, &w, &bias, &multiplier, &shift, &mut y);
-                forward_i16(&s16, &x, &w, &bias, &multiplier, &shift, &mut y16);
+                let (mut patch, mut scratch) =
+                    (vec![9; s.signature().output(1).len as usize], vec![9; s.signature().output(2).len as usize]);
+                forward_i8(&s, &x, &w, &bias, &multiplier, &shift, &mut y, &mut patch, &mut scratch);
+                forward_i16(&s16, &x, &w, &bias, &multiplier, &shift, &mut y16, &mut patch, &mut scratch);
 
                 let mut acc: Vec<i128> = (0..outputs).map(|i| i128::from(bias[i % c_out])).collect();
                 taps(&g, |o, k, i| acc[o] += i.map_or(i128::from(zero_in), |i| i128::from(x[i])) * i128::from(w[k]));

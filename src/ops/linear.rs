@@ -1,8 +1,7 @@
 //! `y = x W^T + b`: the projection of tokens, the MLP, the head.
 
-use super::{Signature, f32s, i8s, i16s, i32s};
-use crate::arch::{Matrix, matmul};
-use crate::math::fixed::{requantise, saturate_i8, saturate_i16};
+use super::{Operand, Signature, f32s, i8s, i16s, i32s};
+use crate::arch::{Channels, Dense, Matrix, Shape, ToI8, ToI16, matmul, products};
 
 shape! {
     /// `x[rows, k]`, `w[n, k]`, `b[n]`? -> `y[rows, n]`.
@@ -85,7 +84,7 @@ pub fn backward(s: &LinearGrad, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32]
 }
 
 shape! {
-    /// Integer [`Linear`] to int8: `x i8, w i8, bias i32, multiplier i32[n], shift i8[n] -> y i8`.
+    /// Integer [`Linear`] to int8: `x i8, w i8, bias i32, multiplier i32[n], shift i8[n] -> y i8`, scratch.
     ///
     /// `y = clamp(requantise(bias + sum x w) + zero, lo, hi)`. The zero point of `x` is folded into
     /// `bias` by the exporter. The checker proves that no accumulator overflows.
@@ -106,13 +105,13 @@ shape! {
 }
 
 impl LinearI8 {
-    /// Inputs `x, w, bias, multiplier, shift`; output `y`.
+    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, scratch.
     pub const fn signature(&self) -> Signature {
         let Self { rows, k, n, zero, lo, hi } = *self;
         if lo < -128 || hi > 127 || lo > hi || zero < -128 || zero > 127 {
             return Signature::invalid("the output range of an int8 linear op leaves int8");
         }
-        Signature::new(&[i8s(&[rows, k]), i8s(&[n, k]), i32s(&[n]), i32s(&[n]), i8s(&[n])], &[i8s(&[rows, n])])
+        integer_signature(Shape { rows, k, n }, i8s(&[rows, n]))
     }
 
     /// Multiply-accumulates.
@@ -122,13 +121,24 @@ impl LinearI8 {
 }
 
 /// Integer forward to int8.
-pub fn forward_i8(s: &LinearI8, x: &[i8], w: &[i8], bias: &[i32], multiplier: &[i32], shift: &[i8], y: &mut [i8]) {
-    rows(s.k, s.n, x, w, bias, multiplier, shift, y, |q| saturate_i8((q + s.zero).clamp(s.lo, s.hi)));
+pub fn forward_i8(
+    s: &LinearI8,
+    x: &[i8],
+    w: &[i8],
+    bias: &[i32],
+    multiplier: &[i32],
+    shift: &[i8],
+    y: &mut [i8],
+    scratch: &mut [i32],
+) {
+    let LinearI8 { rows, k, n, zero, lo, hi } = *s;
+    let weights = Channels { w, bias, multiplier, shift };
+    products(Shape { rows, k, n }, &mut Dense::new(x, k), weights, ToI8 { zero, lo, hi }, y, &mut [], scratch);
 }
 
 shape! {
     /// Integer [`Linear`] to int16 (symmetric), for the residual stream and the logits:
-    /// `x i8, w i8, bias i32, multiplier i32[n], shift i8[n] -> y i16`.
+    /// `x i8, w i8, bias i32, multiplier i32[n], shift i8[n] -> y i16`, scratch.
     ///
     /// `y = clamp(requantise(bias + sum x w), -32768, 32767)`, otherwise as [`LinearI8`].
     pub struct LinearI16 {
@@ -142,10 +152,10 @@ shape! {
 }
 
 impl LinearI16 {
-    /// Inputs `x, w, bias, multiplier, shift`; output `y`.
+    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, scratch.
     pub const fn signature(&self) -> Signature {
         let Self { rows, k, n } = *self;
-        Signature::new(&[i8s(&[rows, k]), i8s(&[n, k]), i32s(&[n]), i32s(&[n]), i8s(&[n])], &[i16s(&[rows, n])])
+        integer_signature(Shape { rows, k, n }, i16s(&[rows, n]))
     }
 
     /// Multiply-accumulates.
@@ -155,30 +165,25 @@ impl LinearI16 {
 }
 
 /// Integer forward to int16.
-pub fn forward_i16(s: &LinearI16, x: &[i8], w: &[i8], bias: &[i32], multiplier: &[i32], shift: &[i8], y: &mut [i16]) {
-    rows(s.k, s.n, x, w, bias, multiplier, shift, y, saturate_i16);
-}
-
-#[allow(clippy::too_many_arguments)]
-#[inline(always)]
-fn rows<T>(
-    k: usize,
-    n: usize,
+pub fn forward_i16(
+    s: &LinearI16,
     x: &[i8],
     w: &[i8],
     bias: &[i32],
     multiplier: &[i32],
     shift: &[i8],
-    y: &mut [T],
-    finish: impl Fn(i32) -> T,
+    y: &mut [i16],
+    scratch: &mut [i32],
 ) {
-    for (x, y) in x.chunks_exact(k).zip(y.chunks_exact_mut(n)) {
-        let columns = w.chunks_exact(k).zip(bias).zip(multiplier.iter().zip(shift));
-        for (y, ((w, &bias), (&multiplier, &shift))) in y.iter_mut().zip(columns) {
-            let acc = x.iter().zip(w).fold(bias, |acc, (&x, &w)| acc + i32::from(x) * i32::from(w));
-            *y = finish(requantise(acc, multiplier, shift as u32));
-        }
-    }
+    let LinearI16 { rows, k, n } = *s;
+    let weights = Channels { w, bias, multiplier, shift };
+    products(Shape { rows, k, n }, &mut Dense::new(x, k), weights, ToI16, y, &mut [], scratch);
+}
+
+const fn integer_signature(s: Shape, y: Operand) -> Signature {
+    let Shape { rows, k, n } = s;
+    let channels = i32s(&[n]);
+    Signature::new(&[i8s(&[rows, k]), i8s(&[n, k]), channels, channels, i8s(&[n])], &[y, i32s(&[s.panel()])])
 }
 
 #[cfg(test)]
@@ -231,8 +236,9 @@ mod tests {
             let shift: Vec<i8> = (0..n).map(|j| 37 + (j % 3) as i8).collect();
             let s = LinearI8 { rows, k, n, zero: 3, lo: -100, hi: 90 };
             let (mut y, mut y16) = (vec![0i8; rows * n], vec![0i16; rows * n]);
-            forward_i8(&s, &x, &w, &bias, &multiplier, &shift, &mut y);
-            forward_i16(&LinearI16 { rows, k, n }, &x, &w, &bias, &multiplier, &shift, &mut y16);
+            let mut scratch = vec![9; s.signature().output(1).len as usize];
+            forward_i8(&s, &x, &w, &bias, &multiplier, &shift, &mut y, &mut scratch);
+            forward_i16(&LinearI16 { rows, k, n }, &x, &w, &bias, &multiplier, &shift, &mut y16, &mut scratch);
             for r in 0..rows {
                 for j in 0..n {
                     let acc: i128 = i128::from(bias[j])

@@ -346,7 +346,8 @@ impl<'a> Rewrite<'a> {
                     DType::I16 => ops::linear::LinearI16 { rows, k, n }.into(),
                     _ => ops::linear::LinearI8 { rows, k, n, zero: r.y.zero, lo: r.lo, hi: 127 }.into(),
                 };
-                self.out.push(op, &r.operands, &[Some(r.y.id)]);
+                let scratch = self.scratch(y_id, op, 1);
+                self.out.push(op, &r.operands, &[Some(r.y.id), scratch]);
             }
             Op::Conv(s) => {
                 let k = s.kh * s.kw * s.c_in;
@@ -357,6 +358,7 @@ impl<'a> Rewrite<'a> {
                     Op::ConvI16,
                     ops::conv::ConvI16::from_words,
                     &s.to_words(),
+                    y_id,
                     &r,
                 );
             }
@@ -370,6 +372,7 @@ impl<'a> Rewrite<'a> {
                     Op::DepthwiseI16,
                     DepthwiseI16::from_words,
                     &s.to_words(),
+                    y_id,
                     &r,
                 );
             }
@@ -593,6 +596,7 @@ impl<'a> Rewrite<'a> {
         wide: fn(B) -> Op,
         wide_shape: fn(&[u32]) -> B,
         words: &[u32],
+        y_id: TensorId,
         r: &Requantised,
     ) {
         let mut words = words.to_vec();
@@ -603,7 +607,9 @@ impl<'a> Rewrite<'a> {
             words.extend([r.y.zero as u32, r.lo as u32, 127]);
             narrow(narrow_shape(&words))
         };
-        self.out.push(op, &r.operands, &[Some(r.y.id)]);
+        let mut outs = vec![Some(r.y.id)];
+        outs.extend((1..op.signature().n_outs()).map(|i| self.scratch(y_id, op, i)));
+        self.out.push(op, &r.operands, &outs);
     }
 
     /// `y = a + b`, where `b` is an activation or a constant (a position embedding).

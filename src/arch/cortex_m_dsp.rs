@@ -1,0 +1,313 @@
+//! Cortex-M cores with packed multiply-accumulates (Cortex-M4, M7, M33, M55, M85): `SMLAD` adds two
+//! int16 products at once. A word of a panel holds two of four neighbouring values, 0 and 2 or 1 and 3, as
+//! `SXTB16` leaves them; the words of a tile's rows, and of its columns, alternate.
+#![allow(unsafe_code)]
+
+use super::products::{Columns, Core, Output, Pair, Scale, TILE_COLUMNS, TILE_ROWS};
+use core::arch::naked_asm;
+use core::mem::MaybeUninit;
+use core::ops::Range;
+
+pub(super) enum Dsp {}
+
+/// Values that are widened together, and the words they take.
+const GROUP: usize = 4;
+const GROUP_WORDS: usize = 2;
+/// The sums of a tile.
+type Tile = [[i32; TILE_COLUMNS]; TILE_ROWS];
+/// Words of a group of a tile's rows and columns.
+const ROWS_STEP: usize = TILE_ROWS * GROUP_WORDS;
+const COLUMNS_STEP: usize = TILE_COLUMNS * GROUP_WORDS;
+
+/// The values of a group that is not full, and zeros.
+#[inline(always)]
+fn padded(rest: &[i8]) -> [i8; GROUP] {
+    core::array::from_fn(|i| rest.get(i).copied().unwrap_or(0))
+}
+
+impl Core for Dsp {
+    #[inline(always)]
+    fn row_words(k: usize) -> usize {
+        k.div_ceil(GROUP) * GROUP_WORDS
+    }
+
+    #[inline(always)]
+    fn pair_words(k: usize) -> usize {
+        TILE_COLUMNS * Self::row_words(k)
+    }
+
+    #[inline(never)]
+    fn widen(x: &[i8], lane: usize, block: &mut [i32]) {
+        let (groups, rest) = x.as_chunks();
+        let Some((whole, last)) = block.split_at_mut_checked(groups.len() * ROWS_STEP) else { return };
+        if !groups.is_empty() && lane < TILE_ROWS {
+            // SAFETY: reads all groups and writes two words of each step of `whole`, at `lane` and TILE_ROWS after it.
+            unsafe { widen(groups.as_ptr(), groups.len(), whole.as_mut_ptr().add(lane)) };
+        }
+        if last.len() == ROWS_STEP && lane < TILE_ROWS {
+            // SAFETY: as above, for one group and one step.
+            unsafe { widen(&padded(rest), 1, last.as_mut_ptr().add(lane)) };
+        } else {
+            // A row that is missing.
+            last.iter_mut().skip(lane).step_by(TILE_ROWS).for_each(|word| *word = 0);
+        }
+    }
+
+    #[inline(always)]
+    fn pair<O: Output>(pair: Pair<'_>, space: &mut [i32], panel: &[i32], output: O, columns: Columns<'_, O::T>) {
+        widen_columns(pair.map(|channel| channel.w), space);
+        if space.is_empty() || space.len() % COLUMNS_STEP != 0 {
+            return;
+        }
+        let block = space.len() / TILE_COLUMNS * TILE_ROWS;
+        let Range { start: w, end: w_end } = space.as_ptr_range();
+        let bias = pair.map(|channel| channel.bias);
+        let Columns { y, n, j } = columns;
+        if let Some((y, to)) = output.as_i8(y)
+            && let [Some(scale0), Some(scale1)] = pair.map(|channel| Scale::new(channel.scale, to))
+        {
+            let lo = u32::from_ne_bytes([to.lo as i8 as u8; 4]);
+            return Columns { y, n, j }.fill::<TILE_COLUMNS>(panel, block, |panel, y, n| {
+                let (x, y, blocks) = (panel.as_ptr(), y.as_mut_ptr(), panel.len() / block);
+                // SAFETY: the weights have at least one group, every block of the panel as many, and `y` room for
+                // two elements of each row, `n` apart.
+                unsafe { tiles_i8(&mut Tiles { x, w, w_end, y, n, blocks, bias, scales: [scale0, scale1], lo }) };
+            });
+        }
+        let [a, b] = pair.map(|channel| channel.scale);
+        let tiles = panel.chunks_exact(block).map(|block| {
+            let mut sums = MaybeUninit::uninit();
+            // SAFETY: the weights have at least one group, the block as many; all of `sums` is written.
+            let sums: Tile = unsafe {
+                tile_sums(block.as_ptr(), w, w_end, &mut sums, bias[0], bias[1]);
+                sums.assume_init()
+            };
+            sums.map(|sums| [output.put(a.apply(sums[0])), output.put(b.apply(sums[1]))])
+        });
+        Columns { y, n, j }.store(tiles);
+    }
+}
+
+/// Widens the weights of a tile into `space`.
+#[inline(always)]
+fn widen_columns([w0, w1]: [&[i8]; TILE_COLUMNS], space: &mut [i32]) {
+    let ((w0, rest0), (w1, rest1)) = (w0.as_chunks(), w1.as_chunks());
+    let groups = w0.len().min(w1.len());
+    let Some((whole, last)) = space.split_at_mut_checked(groups * COLUMNS_STEP) else { return };
+    if groups > 0 {
+        // SAFETY: reads that many groups of both and writes as many steps, which `whole` has.
+        unsafe { widen_pair(w0.as_ptr(), w1.as_ptr(), groups, whole.as_mut_ptr()) };
+    }
+    if last.len() == COLUMNS_STEP {
+        // SAFETY: as above, for one group and one step.
+        unsafe { widen_pair(&padded(rest0), &padded(rest1), 1, last.as_mut_ptr()) };
+    }
+}
+
+/// What [`tiles_i8`] is told.
+#[repr(C)]
+struct Tiles {
+    x: *const i32,
+    w: *const i32,
+    w_end: *const i32,
+    y: *mut i8,
+    n: usize,
+    blocks: usize,
+    bias: [i32; TILE_COLUMNS],
+    scales: [Scale; TILE_COLUMNS],
+    /// The smallest result, four times.
+    lo: u32,
+}
+
+/// Widens `n > 0` groups into the words `to[0]` and `to[4]` of every eight.
+#[unsafe(naked)]
+unsafe extern "C" fn widen(x: *const [i8; GROUP], n: usize, to: *mut i32) {
+    naked_asm!(
+        "1:",
+        "ldr r3, [r0], #4",
+        "sxtb16 r12, r3",
+        "sxtb16 r3, r3, ror #8",
+        "str r12, [r2], #16",
+        "str r3, [r2], #16",
+        "subs r1, #1",
+        "bne 1b",
+        "bx lr",
+    )
+}
+
+/// Widens `n > 0` groups of two columns: first and second column, values 0 and 2; then values 1 and 3.
+#[unsafe(naked)]
+unsafe extern "C" fn widen_pair(w0: *const [i8; GROUP], w1: *const [i8; GROUP], n: usize, to: *mut i32) {
+    naked_asm!(
+        "push {{r4-r7}}",
+        "1:",
+        "ldr r6, [r0], #4",
+        "ldr r7, [r1], #4",
+        "sxtb16 r4, r6",
+        "sxtb16 r5, r7",
+        "sxtb16 r6, r6, ror #8",
+        "sxtb16 r7, r7, ror #8",
+        "stmia r3!, {{r4-r7}}",
+        "subs r2, #1",
+        "bne 1b",
+        "pop {{r4-r7}}",
+        "bx lr",
+    )
+}
+
+/// The sums of a tile in r4 to r11, row by row, which hold the biases of the first row in r4 and r5.
+///
+/// r0: activations, moved on; r1: weights, whose end is at `[sp, #4]`. A turn takes four groups of both; what
+/// is over enters in the middle of the first. Loads follow each other where they can: the second takes
+/// a cycle less.
+macro_rules! multiply {
+    () => {
+        concat!(
+            "mov r6, r4
+            mov r7, r5
+            mov r8, r4
+            mov r9, r5
+            mov r10, r4
+            mov r11, r5
+            ldr r2, [sp, #4]
+            sub r2, r1
+            lsls r2, r2, #27
+            bcs 12f
+            bmi 14f
+            b 11f
+            12:
+            bpl 15f
+            b 13f
+            11:",
+            group!(),
+            "13:",
+            group!(),
+            "15:",
+            group!(),
+            "14:",
+            group!(),
+            "ldr r2, [sp, #4]
+            cmp r1, r2
+            bne 11b
+            "
+        )
+    };
+}
+/// Two words of every row and column.
+macro_rules! group {
+    () => {
+        concat!(word!(), word!())
+    };
+}
+macro_rules! word {
+    () => {
+        "
+        ldrd r2, r3, [r1], #8
+        ldr r12, [r0], #4
+        ldr lr, [r0], #4
+        smlad r4, r12, r2, r4
+        smlad r5, r12, r3, r5
+        smlad r6, lr, r2, r6
+        smlad r7, lr, r3, r7
+        ldrd r12, lr, [r0], #8
+        smlad r8, r12, r2, r8
+        smlad r9, r12, r3, r9
+        smlad r10, lr, r2, r10
+        smlad r11, lr, r3, r11
+        "
+    };
+}
+
+/// The sums of one tile.
+#[unsafe(naked)]
+unsafe extern "C" fn tile_sums(
+    x: *const i32,
+    w: *const i32,
+    w_end: *const i32,
+    sums: *mut MaybeUninit<Tile>,
+    bias0: i32,
+    bias1: i32,
+) {
+    naked_asm!(
+        // w_end is to lie at [sp, #4], sums at [sp, #8].
+        "push {{r1-r11, lr}}",
+        "ldrd r4, r5, [sp, #48]",
+        multiply!(),
+        "ldr r3, [sp, #8]",
+        "stmia r3, {{r4-r11}}",
+        "add sp, #12",
+        "pop {{r4-r11, pc}}",
+    )
+}
+
+/// Tiles of int8, one below the other.
+#[unsafe(naked)]
+unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
+    macro_rules! requantise {
+        ($at:literal, $a:literal, $b:literal, $c:literal, $d:literal) => {
+            concat!(
+                "ldr r1, [r12, #",
+                $at,
+                "]\n",
+                "ldr r2, [r12, #",
+                $at,
+                " + 4]\n",
+                "ldr r3, [r12, #",
+                $at,
+                " + 8]\n",
+                requantise!($a),
+                requantise!($b),
+                requantise!($c),
+                requantise!($d)
+            )
+        };
+        ($r:literal) => {
+            concat!("smmla ", $r, ", ", $r, ", r1, r2\n", "asr ", $r, ", r3\n", "ssat ", $r, ", #8, ", $r, "\n")
+        };
+    }
+    naked_asm!(
+        "ldr r1, [r0, #8]",
+        "push {{r0, r1, r4-r11, lr}}",
+        "mov r12, r0",
+        "ldr r0, [r12]",
+        "2:",
+        "ldr r1, [r12, #4]",
+        "ldr r4, [r12, #24]",
+        "ldr r5, [r12, #28]",
+        multiply!(),
+        "ldr r12, [sp]",
+        requantise!("32", "r4", "r6", "r8", "r10"),
+        requantise!("44", "r5", "r7", "r9", "r11"),
+        // Four results in r4, rows 0 and 1, and four in r8; then none below `lo`.
+        "ldr r1, [r12, #12]",
+        "ldr r2, [r12, #16]",
+        "ldr r3, [r12, #56]",
+        "bfi r4, r5, #8, #8",
+        "bfi r6, r7, #8, #8",
+        "bfi r8, r9, #8, #8",
+        "bfi r10, r11, #8, #8",
+        "pkhbt r4, r4, r6, lsl #16",
+        "pkhbt r8, r8, r10, lsl #16",
+        "ssub8 r5, r4, r3",
+        "sel r4, r4, r3",
+        "ssub8 r5, r8, r3",
+        "sel r8, r8, r3",
+        "strh r4, [r1]",
+        "add r1, r2",
+        "lsr r4, r4, #16",
+        "strh r4, [r1]",
+        "add r1, r2",
+        "strh r8, [r1]",
+        "add r1, r2",
+        "lsr r8, r8, #16",
+        "strh r8, [r1]",
+        "add r1, r2",
+        "str r1, [r12, #12]",
+        "ldr r3, [r12, #20]",
+        "subs r3, #1",
+        "str r3, [r12, #20]",
+        "bne 2b",
+        "add sp, #8",
+        "pop {{r4-r11, pc}}",
+    )
+}

@@ -1,0 +1,309 @@
+//! Integer matrix products, rows of int8 activations times rows of int8 weights: the blocking that
+//! every core shares, around the loops that each has for itself.
+//!
+//! A panel of activations is widened once and then meets all weights, a tile of
+//! [`TILE_ROWS`] x [`TILE_COLUMNS`] sums at a time, which stay in registers. What "widened" means is up
+//! to the core. Rows that are missing in the last tile are zero; any shape will do.
+
+use crate::math::fixed::{Requantise, saturate_i8, saturate_i16};
+use core::slice::ChunksExact;
+
+/// Rows of activations in a tile.
+pub(super) const TILE_ROWS: usize = 4;
+/// Rows of weights, that is columns of the result, in a tile.
+pub(super) const TILE_COLUMNS: usize = 2;
+
+/// `x[rows, k]`, `w[n, k]` -> `y[rows, n]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Shape {
+    /// Rows of activations.
+    pub(crate) rows: usize,
+    /// Values of a row.
+    pub(crate) k: usize,
+    /// Rows of weights.
+    pub(crate) n: usize,
+}
+
+impl Shape {
+    /// A panel is about as long as this many words, if that is enough for [`Self::LEAST_ROWS`] rows.
+    const PANEL: usize = 1024;
+    /// Rows of int16: a tile on cores that take a word for every value.
+    const LEAST_ROWS: usize = 2 * TILE_ROWS;
+    /// More rows would hardly make widening the weights for each panel cheaper.
+    const MOST_ROWS: usize = 32;
+
+    /// Words of the widened panel and the weights of a tile, for rows of int16; the same on every core,
+    /// since the file plans them.
+    pub(crate) const fn panel(&self) -> usize {
+        let row = self.k.div_ceil(4).saturating_mul(2);
+        let mut rows = if self.rows < Self::MOST_ROWS { self.rows } else { Self::MOST_ROWS };
+        if rows.saturating_mul(row) > Self::PANEL {
+            rows = Self::PANEL / row;
+        }
+        let rows = if rows < Self::LEAST_ROWS { Self::LEAST_ROWS } else { rows.next_multiple_of(TILE_ROWS) };
+        (rows + TILE_COLUMNS).saturating_mul(row)
+    }
+}
+
+/// Where the rows of activations come from, one after the other: a tensor, or the patches of an image.
+pub(crate) trait Rows {
+    /// The next row; `buffer` is as long, for rows that have to be put together.
+    fn next<'a>(&'a mut self, buffer: &'a mut [i8]) -> &'a [i8];
+}
+
+/// Rows that lie one behind the other.
+pub(crate) struct Dense<'x>(ChunksExact<'x, i8>);
+
+impl<'x> Dense<'x> {
+    /// Rows of `k` values.
+    pub(crate) fn new(x: &'x [i8], k: usize) -> Self {
+        Self(x.chunks_exact(k))
+    }
+}
+
+impl Rows for Dense<'_> {
+    #[inline(always)]
+    fn next<'a>(&'a mut self, _: &'a mut [i8]) -> &'a [i8] {
+        self.0.next().unwrap_or_default()
+    }
+}
+
+/// What a requantised sum becomes.
+pub(crate) trait Output: Copy {
+    /// An element of the result.
+    type T;
+
+    /// The element.
+    fn put(self, q: i32) -> Self::T;
+
+    /// The result and this, if they are int8: some cores have a way of their own for it.
+    #[cfg_attr(not(any(cortex_m = "dsp", cortex_m = "v7")), allow(dead_code))]
+    #[inline(always)]
+    fn as_i8(self, _: &mut [Self::T]) -> Option<(&mut [i8], ToI8)> {
+        None
+    }
+}
+
+/// `clamp(q + zero, lo, hi)`.
+#[derive(Clone, Copy)]
+pub(crate) struct ToI8 {
+    pub(crate) zero: i32,
+    pub(crate) lo: i32,
+    pub(crate) hi: i32,
+}
+
+impl Output for ToI8 {
+    type T = i8;
+
+    #[inline(always)]
+    fn put(self, q: i32) -> i8 {
+        saturate_i8((q + self.zero).max(self.lo).min(self.hi))
+    }
+
+    #[inline(always)]
+    fn as_i8(self, y: &mut [i8]) -> Option<(&mut [i8], ToI8)> {
+        Some((y, self))
+    }
+}
+
+/// `q`, saturated.
+#[derive(Clone, Copy)]
+pub(crate) struct ToI16;
+
+impl Output for ToI16 {
+    type T = i16;
+
+    #[inline(always)]
+    fn put(self, q: i32) -> i16 {
+        saturate_i16(q)
+    }
+}
+
+/// The weights of a layer and how its sums are requantised, per channel.
+#[derive(Clone, Copy)]
+pub(crate) struct Channels<'a> {
+    /// `[n, k]`.
+    pub(crate) w: &'a [i8],
+    pub(crate) bias: &'a [i32],
+    pub(crate) multiplier: &'a [i32],
+    pub(crate) shift: &'a [i8],
+}
+
+/// One channel of [`Channels`].
+#[derive(Clone, Copy)]
+pub(super) struct Channel<'a> {
+    pub(super) w: &'a [i8],
+    pub(super) bias: i32,
+    pub(super) scale: Requantise,
+}
+
+impl<'a> Channels<'a> {
+    /// Channel after channel, each of `k` weights.
+    #[inline(always)]
+    pub(super) fn iter(self, k: usize) -> impl Iterator<Item = Channel<'a>> {
+        let scales = self.multiplier.iter().zip(self.shift);
+        self.w.chunks_exact(k).zip(self.bias).zip(scales).map(|((w, &bias), (&multiplier, &shift))| Channel {
+            w,
+            bias,
+            scale: Requantise::new(multiplier, shift as u32),
+        })
+    }
+}
+
+/// The channels of a tile.
+pub(super) type Pair<'a> = [Channel<'a>; TILE_COLUMNS];
+
+/// Where the results of a pair of channels go: columns `j` and `j + 1` of `y[_, n]`.
+pub(super) struct Columns<'a, T> {
+    pub(super) y: &'a mut [T],
+    pub(super) n: usize,
+    pub(super) j: usize,
+}
+
+impl<T> Columns<'_, T> {
+    /// Stores what `tiles` yields, `C` columns from `j` on, but for what lies outside.
+    #[inline(always)]
+    pub(super) fn store<const C: usize>(self, tiles: impl Iterator<Item = [[T; C]; TILE_ROWS]>) {
+        for (y, tile) in self.y.chunks_mut(TILE_ROWS * self.n).zip(tiles) {
+            for (y, values) in y.chunks_exact_mut(self.n).zip(tile) {
+                y.iter_mut().skip(self.j).zip(values).for_each(|(y, v)| *y = v);
+            }
+        }
+    }
+}
+
+impl Columns<'_, i8> {
+    /// Lets `tiles(panel, y, n)` write `C` columns of every block of `panel` (of `block` words): those that
+    /// lie inside directly, with `y` from the first element on; those over an edge each to a copy.
+    ///
+    /// `y` has at least `n * (TILE_ROWS * blocks - 1) + C` elements.
+    #[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
+    #[inline(always)]
+    pub(super) fn fill<const C: usize>(self, panel: &[i32], block: usize, tiles: impl Fn(&[i32], &mut [i8], usize)) {
+        let Self { y, n, j } = self;
+        let inside = if j + C <= n { y.len() / (TILE_ROWS * n) } else { 0 };
+        let (whole, over) = panel.split_at(panel.len().min(inside * block));
+        let (y, edge) = y.split_at_mut(whole.len() / block * TILE_ROWS * n);
+        if let Some(y) = y.get_mut(j..).filter(|y| !y.is_empty()) {
+            tiles(whole, y, n);
+        }
+        let over = over.chunks_exact(block).map(|block| {
+            let mut tile = [[0; C]; TILE_ROWS];
+            tiles(block, tile.as_flattened_mut(), C);
+            tile
+        });
+        Columns { y: edge, n, j }.store(over);
+    }
+}
+
+/// Requantisation to int8 by the high word of a product alone: `(h + round) >> shift`.
+#[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Scale {
+    multiplier: i32,
+    /// Half of `2^shift`, and the zero point times it.
+    round: i32,
+    shift: u32,
+}
+
+#[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
+impl Scale {
+    /// `None` where the scale or the output has another form: a product is below 2^62 and a zero point
+    /// below 2^8, so up to 23 bits of shift the sum with `round` stays inside 32.
+    #[inline(always)]
+    pub(super) fn new(scale: Requantise, to: ToI8) -> Option<Self> {
+        let shift = scale.shift().wrapping_sub(32);
+        ((1..=23).contains(&shift) && to.hi == 127).then(|| Self {
+            multiplier: scale.multiplier(),
+            round: (1 << (shift - 1)) + (to.zero << shift),
+            shift,
+        })
+    }
+}
+
+/// How a core multiplies.
+pub(super) trait Core {
+    /// Words of a row of activations in a panel.
+    fn row_words(k: usize) -> usize;
+
+    /// Words that the weights of a tile take beside the panel, at most as many as two rows of int16.
+    fn pair_words(k: usize) -> usize;
+
+    /// Widens `x` into `block`, the words of a tile's rows, as row `lane` of them.
+    fn widen(x: &[i8], lane: usize, block: &mut [i32]);
+
+    /// The results of a pair of channels on every block of `panel`.
+    fn pair<O: Output>(pair: Pair<'_>, space: &mut [i32], panel: &[i32], output: O, columns: Columns<'_, O::T>);
+}
+
+/// See [`super::products`]. Once in a firmware for each type of output, hence not for each type of rows.
+#[inline(never)]
+pub(super) fn run<C: Core, O: Output>(
+    s: Shape,
+    rows: &mut dyn Rows,
+    channels: Channels<'_>,
+    output: O,
+    y: &mut [O::T],
+    buffer: &mut [i8],
+    panel: &mut [i32],
+) {
+    let words = C::row_words(s.k);
+    let Some((space, panel)) = panel.split_at_mut_checked(C::pair_words(s.k)) else { return };
+    let panel_rows = (panel.len() / words) & !(TILE_ROWS - 1);
+    for y in y.chunks_mut((panel_rows * s.n).max(1)) {
+        let mut blocks = 0;
+        for (y, block) in y.chunks(TILE_ROWS * s.n).zip(panel.chunks_exact_mut(TILE_ROWS * words)) {
+            let mut missing = y.len();
+            for lane in 0..TILE_ROWS {
+                let x = if missing > 0 { rows.next(buffer) } else { &[] };
+                missing = missing.saturating_sub(s.n);
+                C::widen(x, lane, block);
+            }
+            blocks += block.len();
+        }
+        let panel = panel.get(..blocks).unwrap_or_default();
+        let mut channels = channels.iter(s.k);
+        let mut j = 0;
+        while let Some(first) = channels.next() {
+            // Where there is no second, the first once more: its results are dropped.
+            let second = channels.next().unwrap_or(first);
+            C::pair([first, second], space, panel, output, Columns { y, n: s.n, j });
+            j += TILE_COLUMNS;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::{generic, words::Words};
+    use crate::ops::testing::ints;
+
+    fn both<O: Output<T: Clone + Default + core::fmt::Debug + PartialEq>>(s: Shape, output: O) {
+        let Shape { rows, k, n } = s;
+        let (x, w) = (ints::<i8>("x", rows * k), ints::<i8>("w", n * k));
+        let bias: Vec<i32> = ints::<i16>("b", n).iter().map(|&b| i32::from(b)).collect();
+        let multiplier = vec![1_518_500_250; n];
+        let shift: Vec<i8> = (0..n).map(|j| 31 + (j % 9) as i8).collect();
+        let channels = Channels { w: &w, bias: &bias, multiplier: &multiplier, shift: &shift };
+        let (mut want, mut y) = (vec![O::T::default(); rows * n], vec![O::T::default(); rows * n]);
+        generic::products(s, &mut Dense::new(&x, k), channels, output, &mut want, &mut []);
+        let mut panel = vec![9; s.panel()];
+        run::<Words, _>(s, &mut Dense::new(&x, k), channels, output, &mut y, &mut [], &mut panel);
+        assert_eq!(y, want, "{rows} x {k} x {n}");
+    }
+
+    #[test]
+    fn tiles_are_the_plain_product_whatever_the_shape() {
+        for rows in [1, 2, 3, 4, 5, 7, 8, 33, 70] {
+            for k in [1, 2, 3, 4, 5, 8, 23, 64, 301] {
+                for n in [1, 2, 3, 8, 11] {
+                    let s = Shape { rows, k, n };
+                    both(s, ToI8 { zero: 3, lo: -100, hi: 90 });
+                    both(s, ToI16);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Cores that multiply one pair of values at a time: activations are widened to a word each, because
+//! several words load at once; weights are read as they are.
+#![allow(unsafe_code)]
+
+use super::products::{Columns, Core, Output, Pair, TILE_ROWS};
+
+pub(super) enum Words {}
+
+/// The sums of a tile's rows with one channel.
+type Sums = [i32; TILE_ROWS];
+
+impl Core for Words {
+    #[inline(always)]
+    fn row_words(k: usize) -> usize {
+        k
+    }
+
+    #[inline(always)]
+    fn pair_words(_: usize) -> usize {
+        0
+    }
+
+    #[inline(never)]
+    fn widen(x: &[i8], lane: usize, block: &mut [i32]) {
+        let (rows, _) = block.as_chunks_mut::<TILE_ROWS>();
+        if x.is_empty() {
+            return rows.iter_mut().for_each(|row| row[lane % TILE_ROWS] = 0);
+        }
+        // Four at a time, for fewer turns.
+        let ((fours, rest), (x_fours, x_rest)) = (rows.as_chunks_mut::<4>(), x.as_chunks::<4>());
+        for (rows, x) in fours.iter_mut().zip(x_fours) {
+            for (row, &x) in rows.iter_mut().zip(x) {
+                row[lane % TILE_ROWS] = i32::from(x);
+            }
+        }
+        for (row, &x) in rest.iter_mut().zip(x_rest) {
+            row[lane % TILE_ROWS] = i32::from(x);
+        }
+    }
+
+    #[inline(always)]
+    fn pair<O: Output>(pair: Pair<'_>, _: &mut [i32], panel: &[i32], output: O, columns: Columns<'_, O::T>) {
+        let Columns { y, n, j } = columns;
+        for (channel, j) in pair.into_iter().zip(j..n) {
+            #[cfg(cortex_m = "v7")]
+            if let Some((y, to)) = output.as_i8(y)
+                && let Some(scale) = super::products::Scale::new(channel.scale, to)
+                && !channel.w.is_empty()
+            {
+                cortex_m::fill(channel, scale, to.lo, panel, Columns { y, n, j });
+                continue;
+            }
+            let blocks = panel.chunks_exact(TILE_ROWS * channel.w.len());
+            let tiles = blocks
+                .map(|block| sums(block, channel.w, channel.bias).map(|sum| [output.put(channel.scale.apply(sum))]));
+            Columns { y: &mut *y, n, j }.store(tiles);
+        }
+    }
+}
+
+/// The sums of a block of activations with the weights `w`.
+#[inline(always)]
+fn sums(block: &[i32], w: &[i8], bias: i32) -> Sums {
+    #[cfg(cortex_m)]
+    if !w.is_empty() && block.len() == TILE_ROWS * w.len() {
+        let mut sums = [bias; TILE_ROWS];
+        // SAFETY: reads the whole block and the weights, TILE_ROWS words for each, at least one; writes `sums`.
+        unsafe { cortex_m::sums(block.as_ptr(), w.as_ptr(), w.len(), &mut sums) };
+        return sums;
+    }
+    let (rows, _) = block.as_chunks::<TILE_ROWS>();
+    rows.iter().zip(w).fold([bias; TILE_ROWS], |sums, (x, &w)| core::array::from_fn(|i| sums[i] + x[i] * i32::from(w)))
+}
+
+#[cfg(cortex_m)]
+mod cortex_m {
+    use super::Sums;
+    #[cfg(cortex_m = "v7")]
+    use crate::arch::products::{Channel, Columns, Scale, TILE_ROWS};
+    use core::arch::naked_asm;
+
+    /// One weight with four words: six instructions for four products.
+    #[cfg(cortex_m = "v7")]
+    macro_rules! weight {
+        () => {
+            "
+            ldrsb r12, [r1], #1
+            ldmia r0!, {{r8-r11}}
+            mla r4, r8, r12, r4
+            mla r5, r9, r12, r5
+            mla r6, r10, r12, r6
+            mla r7, r11, r12, r7
+            "
+        };
+    }
+    /// Adds to r4 to r7 the products of the `r2 > 0` weights at r1 with four words each from r0 on.
+    #[cfg(cortex_m = "v7")]
+    macro_rules! multiply {
+        () => {
+            concat!(
+                "subs r2, #8
+                blo 12f
+                11:",
+                weight!(),
+                weight!(),
+                weight!(),
+                weight!(),
+                weight!(),
+                weight!(),
+                weight!(),
+                weight!(),
+                "subs r2, #8
+                bhs 11b
+                12:
+                adds r2, #8
+                beq 14f
+                13:",
+                weight!(),
+                "subs r2, #1
+                bne 13b
+                14:
+                "
+            )
+        };
+    }
+
+    /// What [`tiles_i8`] is told.
+    #[cfg(cortex_m = "v7")]
+    #[repr(C)]
+    struct Tiles {
+        x: *const i32,
+        w: *const i8,
+        k: usize,
+        y: *mut i8,
+        n: usize,
+        blocks: usize,
+        bias: i32,
+        lo: i32,
+        scale: Scale,
+    }
+
+    /// The results of one channel, in int8.
+    #[cfg(cortex_m = "v7")]
+    #[inline(always)]
+    pub(super) fn fill(channel: Channel<'_>, scale: Scale, lo: i32, panel: &[i32], columns: Columns<'_, i8>) {
+        let Channel { w, bias, .. } = channel;
+        columns.fill::<1>(panel, TILE_ROWS * w.len(), |panel, y, n| {
+            let (x, y, blocks) = (panel.as_ptr(), y.as_mut_ptr(), panel.len() / (TILE_ROWS * w.len()));
+            // SAFETY: there is at least one weight, every block of the panel has TILE_ROWS words for each, and `y`
+            // room for an element of each row, `n` apart.
+            unsafe { tiles_i8(&mut Tiles { x, w: w.as_ptr(), k: w.len(), y, n, blocks, bias, lo, scale }) };
+        });
+    }
+
+    /// Tiles of one column of int8, one below the other.
+    #[cfg(cortex_m = "v7")]
+    #[unsafe(naked)]
+    unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
+        macro_rules! finish {
+            ($r:literal) => {
+                concat!(
+                    "smull r12, ",
+                    $r,
+                    ", ",
+                    $r,
+                    ", r8\n",
+                    "add ",
+                    $r,
+                    ", r9\n",
+                    "asr ",
+                    $r,
+                    ", r10\n",
+                    "ssat ",
+                    $r,
+                    ", #8, ",
+                    $r,
+                    "\n",
+                    "cmp ",
+                    $r,
+                    ", r11\n",
+                    "it lt\n",
+                    "movlt ",
+                    $r,
+                    ", r11\n",
+                    "strb ",
+                    $r,
+                    ", [r1]\n",
+                    "add r1, r2\n",
+                )
+            };
+        }
+        naked_asm!(
+            "push {{r0, r4-r11, lr}}",
+            "mov r3, r0",
+            "ldr r0, [r3]",
+            "2:",
+            "ldr r1, [r3, #4]",
+            "ldr r2, [r3, #8]",
+            "ldr r4, [r3, #24]",
+            "mov r5, r4",
+            "mov r6, r4",
+            "mov r7, r4",
+            multiply!(),
+            "ldr r3, [sp]",
+            "ldr r1, [r3, #12]",
+            "ldr r2, [r3, #16]",
+            "ldr r11, [r3, #28]",
+            "ldr r8, [r3, #32]",
+            "ldr r9, [r3, #36]",
+            "ldr r10, [r3, #40]",
+            finish!("r4"),
+            finish!("r5"),
+            finish!("r6"),
+            finish!("r7"),
+            "str r1, [r3, #12]",
+            "ldr r2, [r3, #20]",
+            "subs r2, #1",
+            "str r2, [r3, #20]",
+            "bne 2b",
+            "add sp, #4",
+            "pop {{r4-r11, pc}}",
+        )
+    }
+
+    /// Adds the products of four rows of `n > 0` words with `n` weights to `sums`.
+    #[cfg(cortex_m = "v7")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn sums(x: *const i32, w: *const i8, n: usize, sums: *mut Sums) {
+        naked_asm!("push {{r4-r11}}", "ldm r3, {{r4-r7}}", multiply!(), "stm r3, {{r4-r7}}", "pop {{r4-r11}}", "bx lr",)
+    }
+
+    /// As above, in the registers and instructions of ARMv6-M: sums are in the high registers, products
+    /// overwrite the words.
+    #[cfg(cortex_m = "v6")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn sums(x: *const i32, w: *const i8, n: usize, sums: *mut Sums) {
+        naked_asm!(
+            "push {{r4-r7, lr}}",
+            "mov r4, r8",
+            "mov r5, r9",
+            "mov r6, r10",
+            "mov r7, r11",
+            "push {{r3-r7}}",
+            "ldm r3!, {{r4-r7}}",
+            "mov r8, r4",
+            "mov r9, r5",
+            "mov r10, r6",
+            "mov r11, r7",
+            // From the end of the weights r7 counts up to zero.
+            "adds r1, r1, r2",
+            "rsbs r7, r2, #0",
+            "1:",
+            "ldrsb r2, [r1, r7]",
+            "ldm r0!, {{r3-r6}}",
+            "muls r3, r2, r3",
+            "add r8, r3",
+            "muls r4, r2, r4",
+            "add r9, r4",
+            "muls r5, r2, r5",
+            "add r10, r5",
+            "muls r6, r2, r6",
+            "add r11, r6",
+            "adds r7, #1",
+            "bne 1b",
+            "pop {{r3}}",
+            "mov r4, r8",
+            "mov r5, r9",
+            "mov r6, r10",
+            "mov r7, r11",
+            "stm r3!, {{r4-r7}}",
+            "pop {{r4-r7}}",
+            "mov r8, r4",
+            "mov r9, r5",
+            "mov r10, r6",
+            "mov r11, r7",
+            "pop {{r4-r7, pc}}",
+        )
+    }
+}
