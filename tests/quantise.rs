@@ -178,3 +178,19 @@ fn an_op_without_an_integer_form_is_named() {
     let error = quantise(&program, &calibration, DType::I16).unwrap_err();
     assert_eq!((&error.place[..], &error.problem[..]), ("y", "is made by Scale, which has no integer form"));
 }
+
+#[test]
+fn one_outlier_does_not_coarsen_a_percentile() {
+    let mut program = Program::new();
+    let x = program.add("x", DType::F32, &[10_000], Role::Activation);
+    program.inputs.push(x);
+    let y = program.apply("y", Scale { len: 10_000, factor: 2.0 }, &[Some(x)], &[10_000]);
+    program.outputs.push(y);
+    let ramp = |_, raw: &mut [f32]| {
+        raw.iter_mut().enumerate().for_each(|(i, v)| *v = i as f32 / 10_000.0);
+        raw[5000] = 1e6;
+    };
+    let calibration = calibrate(&program, 1, ramp, Bounds::Percentile(99.0)).unwrap();
+    let seen = calibration.of(y).unwrap();
+    assert!((seen.lo - 0.01).abs() < 0.005 && (seen.hi - 1.99).abs() < 0.005, "{seen:?}");
+}
