@@ -178,3 +178,68 @@ fn an_op_without_an_integer_form_is_named() {
     let error = quantise(&program, &calibration, DType::I16).unwrap_err();
     assert_eq!((&error.place[..], &error.problem[..]), ("y", "is made by Scale, which has no integer form"));
 }
+
+/// What `quantise` says of a model with this SOFT attention, or `None` where it takes it.
+fn refusal(change: impl Fn(&mut softedge::model::Soft)) -> Option<softedge::error::HostError> {
+    let mut config = preset("fashion-nano").unwrap();
+    for stage in &mut config.stages {
+        if let softedge::model::Mixer::Soft(soft) = &mut stage.mixer {
+            change(soft);
+        }
+    }
+    let (frozen, data) = (frozen(&config), data_for(&config));
+    let calibration = calibrate(&frozen, 2, |i, raw| data.sample_f32(i, raw), Bounds::MinMax).unwrap();
+    quantise(&frozen, &calibration, raw_type(&config)).err()
+}
+
+#[test]
+fn a_ridge_that_no_integer_inverse_takes_is_an_error() {
+    assert_eq!(refusal(|_| ()), None);
+    for ridge in [0.001, 1.5] {
+        let error = refusal(|soft| soft.ridge = ridge).expect("refused");
+        assert!(error.problem.contains("ridge") && error.remedy.contains("1/256 to 1"), "{error}");
+    }
+}
+
+#[test]
+fn one_outlier_does_not_coarsen_a_percentile() {
+    let mut program = Program::new();
+    let x = program.add("x", DType::F32, &[10_000], Role::Activation);
+    program.inputs.push(x);
+    let y = program.apply("y", Scale { len: 10_000, factor: 2.0 }, &[Some(x)], &[10_000]);
+    program.outputs.push(y);
+    let ramp = |_, raw: &mut [f32]| {
+        raw.iter_mut().enumerate().for_each(|(i, v)| *v = i as f32 / 10_000.0);
+        raw[5000] = 1e6;
+    };
+    let calibration = calibrate(&program, 1, ramp, Bounds::Percentile(99.0)).unwrap();
+    let seen = calibration.of(y).unwrap();
+    assert!((seen.lo - 0.01).abs() < 0.005 && (seen.hi - 1.99).abs() < 0.005, "{seen:?}");
+}
+
+/// x -> a linear layer with a channel of exact zeros -> a class token beside which it is small.
+fn small_tokens() -> Program {
+    let mut program = Program::new();
+    let x = program.add("x", DType::F32, &[1, 2], Role::Activation);
+    program.inputs.push(x);
+    let w = program.constant_f32("w", &[2, 2], &[1.0, 1.0, 0.0, 0.0]);
+    let b = program.constant_f32("b", &[2], &[0.0, 0.3]);
+    let linear = softedge::ops::linear::Linear { rows: 1, k: 2, n: 2 };
+    let y = program.apply("y", linear, &[Some(x), Some(w), Some(b)], &[1, 2]);
+    let token = program.constant_f32("token", &[2], &[-500.0, 20.0]);
+    let prepend = softedge::ops::tokens::Prepend { batch: 1, n: 1, c: 2 };
+    let z = program.apply("z", prepend, &[Some(y), Some(token)], &[1, 2, 2]);
+    program.outputs.push(z);
+    program
+}
+
+#[test]
+fn zero_weights_keep_their_bias_and_tokens_their_class_token() {
+    let program = small_tokens();
+    let calibration = calibrate(&program, 1, |_, raw| raw.fill(1.0), Bounds::MinMax).unwrap();
+    let integer = quantise(&program, &calibration, DType::I16).unwrap();
+    let bytes = &integer.tensor(integer.find("w.bias").unwrap()).data;
+    let bias = i32::from_le_bytes(bytes[4..8].try_into().unwrap());
+    // As fine as 30 bits allow, where a scale of 1 left it a few units.
+    assert!((1 << 28..=1 << 30).contains(&bias), "{bias}");
+}

@@ -11,7 +11,8 @@ use alloc::vec::Vec;
 /// SOFT-Small has 7 blocks in its third stage; the released code has had 20 from its first commit.
 /// `soft_small` is the released one, `soft_small_paper` the paper's. A `soft_norm_` model is SOFT++,
 /// with the symmetric normalisation, and with Newton's start per image and head: the official one
-/// takes a maximum over the whole batch, so that an image's scores depend on its batch mates.
+/// takes a maximum over the whole batch, so that an image's scores depend on its batch mates. Forward and
+/// gradients therefore agree with the official code only with its start, which only the tests have.
 ///
 /// The others fit microcontrollers. Each has two twins with another mixer: `-softmax` with ordinary
 /// attention, `-depthwise` with a depthwise convolution. Their integer files are as large as the

@@ -54,6 +54,8 @@ impl Calibration {
 }
 
 const BINS: usize = 4096;
+/// Most passes of a percentile; each divides the width of a bin by up to [`BINS`].
+const PASSES: usize = 4;
 
 /// Runs `program` (frozen, batch 1) on `samples` raw inputs that `fill` writes, and takes the range
 /// of every f32 activation.
@@ -88,32 +90,53 @@ pub fn calibrate(
         (seen.lo, seen.hi) = (seen.min, seen.max);
     }
     if let Bounds::Percentile(inside) = bounds {
-        let mut counts = vec![[0u64; BINS]; program.tensors.len()];
-        let width = |seen: &Observed| (seen.max - seen.min).max(f32::MIN_POSITIVE) / BINS as f32;
-        watch(&file, samples, &mut fill, |_, id, values| {
-            if let Some(seen) = &observed[id] {
-                for v in values {
-                    counts[id][(((v - seen.min) / width(seen)) as usize).min(BINS - 1)] += 1;
-                }
+        for _ in 0..PASSES {
+            if !narrow(&file, samples, &mut fill, inside, &mut observed)? {
+                break;
             }
-            Ok(())
-        })?;
-        for (seen, counts) in observed.iter_mut().zip(&counts) {
-            let Some(seen) = seen else { continue };
-            let outside = (counts.iter().sum::<u64>() as f64 * (1.0 - inside / 100.0) / 2.0) as u64;
-            let tail = |bins: &mut dyn Iterator<Item = &u64>| {
-                let mut below = 0;
-                bins.take_while(|&&n| {
-                    below += n;
-                    below <= outside
-                })
-                .count()
-            };
-            seen.lo = seen.min + width(seen) * tail(&mut counts.iter()) as f32;
-            seen.hi = seen.max - width(seen) * tail(&mut counts.iter().rev()) as f32;
         }
     }
     Ok(Calibration { observed })
+}
+
+/// Counts the values in bins of the ranges so far, the values outside in the first and last bin, and
+/// takes the percentile from the counts. Whether a range shrank to less than half: an outlier then made
+/// its bins too wide, and they are to be counted again.
+fn narrow(
+    file: &Buffer,
+    samples: usize,
+    fill: &mut impl FnMut(usize, &mut [f32]),
+    inside: f64,
+    observed: &mut [Option<Observed>],
+) -> Result<bool, HostError> {
+    let mut counts = vec![[0u64; BINS]; observed.len()];
+    let width = |seen: &Observed| (seen.hi - seen.lo).max(f32::MIN_POSITIVE) / BINS as f32;
+    watch(file, samples, fill, |_, id, values| {
+        if let Some(seen) = &observed[id] {
+            for v in values {
+                counts[id][(((v - seen.lo) / width(seen)) as usize).min(BINS - 1)] += 1;
+            }
+        }
+        Ok(())
+    })?;
+    let mut again = false;
+    for (seen, counts) in observed.iter_mut().zip(&counts) {
+        let Some(seen) = seen else { continue };
+        let outside = (counts.iter().sum::<u64>() as f64 * (1.0 - inside / 100.0) / 2.0) as u64;
+        let tail = |bins: &mut dyn Iterator<Item = &u64>| {
+            let mut below = 0;
+            bins.take_while(|&&n| {
+                below += n;
+                below <= outside
+            })
+            .count()
+        };
+        let (before, width) = (seen.hi - seen.lo, width(seen));
+        seen.lo += width * tail(&mut counts.iter()) as f32;
+        seen.hi -= width * tail(&mut counts.iter().rev()) as f32;
+        again |= seen.hi - seen.lo < before / 2.0;
+    }
+    Ok(again)
 }
 
 /// Runs a file on `samples` inputs and shows the values of every f32 activation: sample, tensor,

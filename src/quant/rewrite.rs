@@ -130,6 +130,15 @@ impl<'a> Rewrite<'a> {
                 }
             }
         }
+        // Tokens share one scale with the class token that is put before them.
+        for node in &source.nodes {
+            if let (Op::Prepend(_), &[Some(x), Some(token)]) = (node.op, &node.ins[..]) {
+                for v in values(source, token).into_iter().map(f64::from) {
+                    let t = &mut wanted[x.index()];
+                    (t.lo, t.hi) = (t.lo.min(v), t.hi.max(v));
+                }
+            }
+        }
         let mut relu_of = vec![None; n];
         for (i, node) in source.nodes.iter().enumerate() {
             let Some(x) = node.ins[0] else { continue };
@@ -263,9 +272,13 @@ impl<'a> Rewrite<'a> {
         let scales: Vec<f32> = (0..channels)
             .map(|c| {
                 let weights = w.iter().enumerate().filter(|(i, _)| channel(*i) == c);
-                let scale = ops::fake_quant::weight_scale(weights.map(|(_, w)| *w));
+                let weights: Vec<f32> = weights.map(|(_, w)| *w).collect();
                 // A channel whose weights are all but zero beside its bias: keep the bias inside 30 bits.
-                scale.max((f64::from(bias[c].abs()) / x.scale / f64::from(1 << 29)) as f32).max(1e-12)
+                let of_bias = (f64::from(bias[c].abs()) / x.scale / f64::from(1 << 29)) as f32;
+                // Weights of exact zeros have no scale of their own; the bias, as fine as it can be, has.
+                let dead = bias[c] != 0.0 && weights.iter().all(|w| *w == 0.0);
+                let scale = if dead { 0.0 } else { ops::fake_quant::weight_scale(weights.into_iter()) };
+                scale.max(of_bias).max(1e-12)
             })
             .collect();
         let mut sums = vec![0i64; channels];
@@ -453,6 +466,7 @@ impl<'a> Rewrite<'a> {
                 let a = self.add(y_id, DType::I16, ONE_Q15, 0);
                 let (multiplier, shift) = self.exponent(y_id, l.scale)?;
                 let op = ops::gram::GramI8 { m: s.m, heads: s.heads, d: s.d, multiplier, shift };
+                self.check(y_id, op.into())?;
                 self.out.push(op, &[Some(l.id)], &[Some(a.id)]);
             }
             Op::InverseNewton(ops::inverse::InverseNewton { count, m, iterations, ridge }) => {
@@ -478,7 +492,7 @@ impl<'a> Rewrite<'a> {
                 let op: Op =
                     ops::kernel::AccumulateI8 { n: s.n, m: s.m, heads: s.heads, d: s.d, multiplier, shift, w_shift }
                         .into();
-                let scratch = self.scratch(y_id, op, 1);
+                let scratch = self.scratch(y_id, op, 1)?;
                 self.out.push(op, &[Some(q.id), Some(l.id), Some(v.id)], &[Some(w.id), scratch]);
             }
             Op::Product(s) => {
@@ -494,7 +508,7 @@ impl<'a> Rewrite<'a> {
                     Role::Activation,
                 );
                 self.exponents[y_id.index()] = Some(exponents);
-                let scratch = self.scratch(y_id, op, 2);
+                let scratch = self.scratch(y_id, op, 2)?;
                 self.out.push(op, &[Some(inverse.id), Some(w.id)], &[Some(u.id), Some(exponents), scratch]);
             }
             Op::KernelApply(s) => {
@@ -519,7 +533,7 @@ impl<'a> Rewrite<'a> {
                     hi: 127,
                 }
                 .into();
-                let scratch = self.scratch(y_id, op, 1);
+                let scratch = self.scratch(y_id, op, 1)?;
                 self.out.push(op, &[Some(q.id), Some(l.id), Some(u.id), exponents], &[Some(y.id), scratch]);
             }
             Op::SoftmaxAttention(s) => {
@@ -541,7 +555,7 @@ impl<'a> Rewrite<'a> {
                     hi: 127,
                 }
                 .into();
-                let scratch = self.scratch(y_id, op, 1);
+                let scratch = self.scratch(y_id, op, 1)?;
                 self.out.push(op, &[Some(q.id), Some(k.id), Some(v.id)], &[Some(y.id), scratch]);
             }
             op => {
@@ -569,16 +583,27 @@ impl<'a> Rewrite<'a> {
         let y_id = node.outs[0].expect("the first output is never optional");
         let a = self.read(node.ins[0], DType::I16)?;
         let v = self.add(y_id, DType::I32, f64::from(-22).exp2(), 0);
-        let scratch = self.scratch(y_id, op, 1);
+        let scratch = self.scratch(y_id, op, 1)?;
         self.out.push(op, &[Some(a.id)], &[Some(v.id), scratch]);
         Ok(())
     }
 
+    /// Refuses an op whose fields its integer form does not take.
+    fn check(&self, id: TensorId, op: Op) -> Result<(), HostError> {
+        let Some(reason) = op.signature().reason() else { return Ok(()) };
+        Err(HostError::new(
+            self.name(id),
+            format!("has no integer form: {reason}, in {op:?}"),
+            "train with at most 255 landmarks and a soft.ridge of 1/256 to 1 (Q22: 16384 to 4194304; newton: from 0)",
+        ))
+    }
+
     /// Scratch of `op`, its output `i`.
-    fn scratch(&mut self, id: TensorId, op: Op, i: usize) -> Option<TensorId> {
+    fn scratch(&mut self, id: TensorId, op: Op, i: usize) -> Result<Option<TensorId>, HostError> {
+        self.check(id, op)?;
         let scratch = op.signature().output(i);
         let name = format!("{}.scratch", self.name(id));
-        Some(self.out.add(name, scratch.dtype, &[scratch.len as usize], Role::Activation))
+        Ok(Some(self.out.add(name, scratch.dtype, &[scratch.len as usize], Role::Activation)))
     }
 
     fn quantised_i16(&mut self, values: &[f32], scale: f64, name: String, shape: &[usize]) -> Option<TensorId> {

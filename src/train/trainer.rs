@@ -50,6 +50,8 @@ struct Position {
     /// Training samples, and a hash of them (hexadecimal); empty before the first step.
     samples: usize,
     fingerprint: String,
+    /// Whether `fit` was given a validation set; unknown before the first step and in older checkpoints.
+    own_validation: Option<bool>,
     /// Sum of the losses of the epoch's steps so far.
     loss: f64,
     /// Samples of the epoch so far that were classified correctly.
@@ -282,6 +284,7 @@ impl Trainer {
             self.evaluator.check(validation)?;
         }
         self.check_same_samples(samples)?;
+        self.check_same_validation(validation.is_some())?;
         let fraction = if validation.is_some() { 0.0 } else { self.config.validation };
         let (kept, held) = hold_out(samples.labels, samples.classes, fraction, self.config.seed);
         let batch = self.config.batch;
@@ -363,6 +366,22 @@ impl Trainer {
             ));
         }
         Ok(())
+    }
+
+    /// What is held out, and so the number of steps, depends on it.
+    fn check_same_validation(&mut self, given: bool) -> Result<(), HostError> {
+        let words = |given| if given { "with" } else { "without" };
+        match self.position.own_validation {
+            Some(began) if self.position.step > 0 && began != given => Err(HostError::new(
+                "validation",
+                format!("the run began {} a validation set and goes on {} one", words(began), words(given)),
+                "resume as it began, or start a new run",
+            )),
+            _ => {
+                self.position.own_validation = Some(given);
+                Ok(())
+            }
+        }
     }
 
     fn end_epoch(
@@ -771,6 +790,8 @@ mod tests {
             assert_eq!(first.fit(&samples, None, Some(&path), &mut watch), Ok(Outcome::Stopped));
             drop(first);
             let mut second = Trainer::resume(&path, Some(2)).unwrap();
+            let error = second.fit(&samples, Some(&samples), None, &mut ()).unwrap_err();
+            assert_eq!(error.problem, "the run began without a validation set and goes on with one");
             assert_eq!(second.fit(&samples, None, Some(&path), &mut ()), Ok(Outcome::Finished));
             assert_eq!(second.params.bytes(), whole.params.bytes());
             assert_eq!(second.state.bytes(), whole.state.bytes());
