@@ -220,6 +220,42 @@ fn held_out_images_are_evaluated_in_every_form() {
     assert!(said.contains("shoe"), "{said}");
 }
 
+/// Folders of images of `data`, a name for each of its three classes, in the order of the names.
+fn write_pictures(place: &Path, to: &str, names: [&str; 3]) {
+    let pixels = &fs::read(place.join("data/train-images-idx3-ubyte")).unwrap()[16..];
+    for i in 0..240 {
+        let folder = place.join(to).join(names[i % 3]);
+        fs::create_dir_all(&folder).unwrap();
+        let picture = image::GrayImage::from_raw(8, 8, pixels[i * 64..][..64].to_vec()).unwrap();
+        picture.save(folder.join(format!("{i}.png"))).unwrap();
+    }
+}
+
+/// Folders come in the order of their names, a model has its own: every command goes by the names.
+#[test]
+fn classes_keep_the_order_of_the_model() {
+    let place = place();
+    let place = place.path();
+    write_pictures(place, "pictures", ["row", "column", "neither"]);
+    let named = CONFIG.replace("classes = 3", "classes = 3\nlabels = [\"row\", \"column\", \"neither\"]");
+    fs::write(place.join("named.toml"), named.replace("source = \"data\"", "source = \"pictures\"")).unwrap();
+    says(place, &["train", "named.toml", "--out", "run"]);
+    // The rows of IDX files are of class 0, as in the model.
+    let accuracy = |said: &str| -> f64 {
+        let line = said.lines().find(|l| l.trim_end().ends_with('%') && l.contains(" of ")).unwrap();
+        line.trim_end().trim_end_matches('%').rsplit("  ").next().unwrap().trim().parse().unwrap()
+    };
+    assert!(accuracy(&says(place, &["eval", "run", "--data", "data"])) > 80.0);
+    says(place, &["train", "named.toml", "--data", "data", "--out", "numbered"]);
+    for command in ["quantise", "export"] {
+        let args = [command, "numbered", "--data", "pictures", "--epochs", "2", "--out", "tuned.soft"];
+        says(place, &args);
+        assert!(accuracy(&says(place, &["eval", "tuned.soft", "--data", "pictures"])) > 80.0, "{command}");
+    }
+    fs::rename(place.join("pictures/row"), place.join("pictures/shoe")).unwrap();
+    assert!(error(place, &["quantise", "run"]).contains("column, neither, shoe"));
+}
+
 /// A NumPy array of bytes.
 fn npy(shape: &str, values: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
