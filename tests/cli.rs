@@ -293,6 +293,31 @@ fn fine_tuning_with_rounding_changes_the_integers_only() {
     assert_eq!(fs::read(place.join("run/best.safetensors")).unwrap(), before);
 }
 
+/// What `quantise` chose is exported; what is older than the checkpoint is neither exported nor shown.
+#[test]
+fn export_keeps_what_quantise_made() {
+    let place = place();
+    let place = place.path();
+    says(place, &["train", "tiny.toml", "--epochs", "2", "--out", "run"]);
+    says(place, &["export", "run", "-o", "plain.soft"]);
+    says(place, &["quantise", "run", "--epochs", "1"]);
+    assert!(says(place, &["export", "run", "-o", "tuned.soft"]).contains("quantised  run/model.soft"));
+    let [plain, tuned, made] = ["plain.soft", "tuned.soft", "run/model.soft"].map(|f| fs::read(place.join(f)).unwrap());
+    assert!(tuned == made && tuned != plain);
+    assert!(error(place, &["export", "run", "--format", "f32", "--epochs", "3"]).contains("--epochs"));
+    assert!(says(place, &["eval", "run"]).contains("integers"));
+    fs::File::options()
+        .append(true)
+        .open(place.join("run/best.safetensors"))
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    let said = says(place, &["eval", "run"]);
+    assert!(said.contains("softedge quantise run") && !said.contains("integers"), "{said}");
+    says(place, &["export", "run", "-o", "again.soft"]);
+    assert_eq!(fs::read(place.join("again.soft")).unwrap(), plain);
+}
+
 #[test]
 fn a_killed_run_goes_on_to_the_same_weights() {
     let place = place();
@@ -413,6 +438,8 @@ fn every_mistake_is_named_with_its_remedy() {
     write("wide.toml", CONFIG.replace("width = 8", "width = 9").as_bytes());
     write("few.bin", &[0; 63]);
     write("empty.bin", &[]);
+    write("set.csv", &[0; 64]);
+    write("picture.bmp", &[0; 64]);
     write("x.npy", &npy("(5, 5)", &[0; 25]));
     write("text.png", b"no image");
     image::GrayImage::new(9, 8).save(place.join("wide.png")).unwrap();
@@ -451,6 +478,10 @@ fn every_mistake_is_named_with_its_remedy() {
         (&["run", model, "text.png"], &["text.png", "not a readable image"]),
         (&["run", model, "wide.png"], &["wide.png", "9 wide", "--resize"]),
         (&["run", model, "empty"], &["is a folder"]),
+        (&["run", model, "set.csv"], &["set.csv", "--data"]),
+        (&["run", model, "picture.bmp"], &["picture.bmp", "\"bmp\"", ".png"]),
+        (&["compare", "tiny.toml", "tiny.toml"], &["tiny", "as another model"]),
+        (&["compare", "tiny.toml", "--set", "train.seed=4"], &["train.seed", "--seeds"]),
         (&["run", model, "--data", "data", "--split", "test", "--range", "59..61"], &["59..61", "60 samples"]),
         (&["run", "none.soft"], &["none.soft"]),
         (&["presets", "--show", "nope"], &["nope", "fashion-nano"]),
@@ -460,6 +491,7 @@ fn every_mistake_is_named_with_its_remedy() {
             assert!(said.contains(part), "{args:?}: no `{part}` in {said}");
         }
     }
+    assert!(!place.join("runs/tiny").exists(), "a run that could not start leaves no folder");
     says(place, &["run", model, "wide.png", "--resize"]);
     // A model that has left its run does not know its data.
     fs::copy(model, place.join("alone.soft")).unwrap();
@@ -502,6 +534,9 @@ fn models_and_runs_keep_to_their_data_and_settings() {
     let edited = fs::read_to_string(&config).unwrap().replace("epochs = 1 ", "epochs = 5 ");
     fs::write(&config, edited).unwrap();
     let said = error(place, &["train", "--resume", "edited"]);
+    let appended = fs::read_to_string(&config).unwrap().replace("epochs = 5 ", "epochs = 1 ");
+    fs::write(&config, appended.replace("[data]", "[[model.stages]]\nembed = [{ channels = 8, kernel = 3, stride = 1 }]\nheads = 2\ndepth = 1\nmixer = \"softmax\"\n\n[data]")).unwrap();
+    assert!(error(place, &["train", "--resume", "edited"]).contains("edited/config.toml"));
     assert!(said.contains("edited/config.toml") && said.contains("epochs = 5"), "{said}");
 }
 
@@ -550,11 +585,15 @@ fn the_readme_shows_what_there_is() {
 #[test]
 fn a_reader_that_leaves_is_no_error() {
     let place = TRAINED.path();
-    let mut child =
-        command(place, &["inspect", "run/model.soft"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(place, &["quantise", "run", "-o", "piped.soft"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(said, "");
+    assert!(place.join("piped.soft").exists(), "what is written does not depend on a reader");
 }

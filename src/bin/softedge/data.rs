@@ -55,8 +55,10 @@ impl Sets {
         }
         let (mut train, mut test) = data::open(&config.data.source, &config.data.read)?;
         let Model { config: model, adapts } = &config.model;
-        // A preset's classes give way where there are more or fewer.
-        if !model.labels.is_empty() && (!adapts || model.classes == train.classes.len()) {
+        // A preset's classes give way where there are more or fewer; of another shape, the shape is the error.
+        let input = [model.input.height, model.input.width, model.input.channels];
+        let fits = if *adapts { model.classes == train.classes.len() } else { train.shape == input };
+        if !model.labels.is_empty() && fits {
             data::map_classes(&mut [&mut train, &mut test], &model.labels)?;
         }
         if config.train.validation == 0.0 {

@@ -98,6 +98,13 @@ impl Trained {
         Ok(Self { config, checkpoint, folder })
     }
 
+    /// The integer model in the folder, if it was made after the checkpoint.
+    pub fn quantised(&self) -> Option<PathBuf> {
+        let file = self.folder.join(MODEL);
+        let made = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        (made(&file)? >= made(&self.checkpoint.path)?).then_some(file)
+    }
+
     /// The model in f32 for `batch` inputs, with its parameters baked in.
     pub fn frozen(&self, batch: usize) -> Result<Program, HostError> {
         let built = model::build(&self.config.model.config, Mode::Infer { batch })?;

@@ -65,9 +65,15 @@ fn open(args: &Args) -> Result<(Vec<ModelFile>, Dataset), HostError> {
     } else {
         let trained = Trained::open(&args.model)?;
         let mut models = vec![run_folder::compiled(&trained.checkpoint.path, &trained.frozen(1)?)?];
-        let integer = trained.folder.join(MODEL);
-        if args.model.is_dir() && integer.is_file() {
-            models.push(ModelFile::open(&integer)?);
+        if args.model.is_dir() {
+            match trained.quantised() {
+                Some(integer) => models.push(ModelFile::open(&integer)?),
+                None if trained.folder.join(MODEL).is_file() => say!(
+                    "{MODEL} is older than the checkpoint and left out; renew it by `softedge quantise {}`\n",
+                    args.model.display()
+                ),
+                None => {}
+            }
         }
         (models, Some(trained.config))
     };

@@ -44,6 +44,12 @@ pub struct How {
 }
 
 impl How {
+    /// Whether anything is to be otherwise than the run says.
+    pub fn is_given(&self) -> bool {
+        let Self { data, samples, percentile, epochs } = self;
+        data.is_some() || samples.is_some() || percentile.is_some() || epochs.is_some()
+    }
+
     /// Changes `config` accordingly.
     pub fn apply(&self, config: &mut Config) -> Result<(), HostError> {
         config.data.source = self.data.clone().unwrap_or(std::mem::take(&mut config.data.source));
