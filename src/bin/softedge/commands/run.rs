@@ -5,9 +5,8 @@ use crate::infer::{self, Runner, encode};
 use crate::model_file::ModelFile;
 use crate::run_folder;
 use crate::terminal::{Table, dims, say};
-use image::ImageReader;
 use image::imageops::FilterType;
-use softedge::data::{Dataset, Raw, idx, npz};
+use softedge::data::{Dataset, Raw, folder, idx, npz};
 use softedge::error::HostError;
 use softedge::ops::DType;
 use std::ffi::OsStr;
@@ -198,9 +197,7 @@ fn read(model: &ModelFile, path: &Path, resize: bool, inputs: &mut Vec<Input>) -
 /// The pixels of an image, grey or RGB as the model takes them.
 fn pixels(path: &Path, [h, w, c]: [usize; 3], resize: bool) -> Result<Vec<f32>, HostError> {
     let fail = |problem: String, remedy: &str| HostError::new(path.display(), problem, remedy);
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = reader.map_err(|e| fail(format!("cannot be read: {e}"), "check the path"))?;
-    let mut image = reader.decode().map_err(|e| fail(format!("not a readable image: {e}"), "replace it"))?;
+    let mut image = folder::image(path)?;
     if (image.height() as usize, image.width() as usize) != (h, w) {
         if !resize {
             let (height, width) = (image.height(), image.width());
