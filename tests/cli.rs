@@ -500,6 +500,8 @@ fn every_mistake_is_named_with_its_remedy() {
     assert!(said.contains("--split test"), "{said}");
     assert!(says(place, &["eval", "alone.soft", "--data", "data"]).contains("all, 300 samples"));
     says(place, &["eval", "alone.soft", "--data", "data", "--split", "test"]);
+    fs::copy(model, place.join("alone.bin")).unwrap();
+    says(place, &["eval", "alone.bin", "--data", "data"]);
     // A folder is not overwritten.
     fs::create_dir(place.join("run")).unwrap();
     write("run/config.toml", b"");
