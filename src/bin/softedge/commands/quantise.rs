@@ -68,6 +68,7 @@ const COMPARED: usize = 32;
 pub fn run(args: Args) -> Result<(), HostError> {
     let mut trained = Trained::open(&args.checkpoint)?;
     args.how.apply(&mut trained.config)?;
+    trained.config.train.threads = args.threads;
     let sets = Sets::open(&trained.config)?;
     let out = args.out.unwrap_or_else(|| trained.folder.join(MODEL));
     let quantised = quantise(&trained, &sets, out)?;
