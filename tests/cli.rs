@@ -374,7 +374,10 @@ fn a_comparison_trains_each_seed_once() {
 
     // Again: nothing is trained, and the same comes out.
     assert!(!says(place, &args).contains("samples/s"));
-    assert_eq!((results(), fs::read(place.join("runs/tiny-1/model.soft")).unwrap()), (first, model));
+    assert_eq!((results(), fs::read(place.join("runs/tiny-1/model.soft")).unwrap()), (first.clone(), model));
+    let fewer = ["compare", "tiny.toml", "deeper.toml", "--seeds", "1", "--epochs", "2", "--out", "runs"];
+    says(place, &fewer);
+    assert_eq!(results(), first);
     let said = error(place, &[&args[..], &["--lr", "0.1"]].concat());
     assert!(said.contains("runs/tiny-0/config.toml") && said.contains("other settings"), "{said}");
 }

@@ -56,7 +56,14 @@ pub fn run(args: Args) -> Result<(), HostError> {
         results.push(Run::of(folder)?);
     }
     let csv: String = results.iter().map(Run::csv).collect();
-    run_folder::write(&args.out.join(RESULTS), format!("{}\n{csv}", Run::HEADINGS))?;
+    let file = args.out.join(RESULTS);
+    // Runs of other seeds or models in this folder keep their lines.
+    let before = std::fs::read_to_string(&file).unwrap_or_default();
+    let key = |line: &str| line.split(',').take(2).collect::<Vec<_>>().join(",");
+    let done: Vec<String> = csv.lines().map(key).collect();
+    let others = before.lines().skip(1).filter(|line| !done.contains(&key(line)));
+    let others: String = others.map(|line| format!("{line}\n")).collect();
+    run_folder::write(&file, format!("{}\n{csv}{others}", Run::HEADINGS))?;
     say!("{}", table(&results));
     say!("\nAccuracy in per cent: mean over {} seeds, and sample deviation. Chosen by validation.", args.seeds);
     say!("Every run is in {}.", args.out.join(RESULTS).display());
