@@ -220,6 +220,42 @@ fn held_out_images_are_evaluated_in_every_form() {
     assert!(said.contains("shoe"), "{said}");
 }
 
+/// Folders of images of `data`, a name for each of its three classes, in the order of the names.
+fn write_pictures(place: &Path, to: &str, names: [&str; 3]) {
+    let pixels = &fs::read(place.join("data/train-images-idx3-ubyte")).unwrap()[16..];
+    for i in 0..240 {
+        let folder = place.join(to).join(names[i % 3]);
+        fs::create_dir_all(&folder).unwrap();
+        let picture = image::GrayImage::from_raw(8, 8, pixels[i * 64..][..64].to_vec()).unwrap();
+        picture.save(folder.join(format!("{i}.png"))).unwrap();
+    }
+}
+
+/// Folders come in the order of their names, a model has its own: every command goes by the names.
+#[test]
+fn classes_keep_the_order_of_the_model() {
+    let place = place();
+    let place = place.path();
+    write_pictures(place, "pictures", ["row", "column", "neither"]);
+    let named = CONFIG.replace("classes = 3", "classes = 3\nlabels = [\"row\", \"column\", \"neither\"]");
+    fs::write(place.join("named.toml"), named.replace("source = \"data\"", "source = \"pictures\"")).unwrap();
+    says(place, &["train", "named.toml", "--out", "run"]);
+    // The rows of IDX files are of class 0, as in the model.
+    let accuracy = |said: &str| -> f64 {
+        let line = said.lines().find(|l| l.trim_end().ends_with('%') && l.contains(" of ")).unwrap();
+        line.trim_end().trim_end_matches('%').rsplit("  ").next().unwrap().trim().parse().unwrap()
+    };
+    assert!(accuracy(&says(place, &["eval", "run", "--data", "data"])) > 80.0);
+    says(place, &["train", "named.toml", "--data", "data", "--out", "numbered"]);
+    for command in ["quantise", "export"] {
+        let args = [command, "numbered", "--data", "pictures", "--epochs", "2", "--out", "tuned.soft"];
+        says(place, &args);
+        assert!(accuracy(&says(place, &["eval", "tuned.soft", "--data", "pictures"])) > 80.0, "{command}");
+    }
+    fs::rename(place.join("pictures/row"), place.join("pictures/shoe")).unwrap();
+    assert!(error(place, &["quantise", "run"]).contains("column, neither, shoe"));
+}
+
 /// A NumPy array of bytes.
 fn npy(shape: &str, values: &[u8]) -> Vec<u8> {
     let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
@@ -255,6 +291,31 @@ fn fine_tuning_with_rounding_changes_the_integers_only() {
     assert!(said.contains("epoch 1/1"), "{said}");
     assert_ne!(fs::read(place.join("tuned.soft")).unwrap(), fs::read(place.join("run/model.soft")).unwrap());
     assert_eq!(fs::read(place.join("run/best.safetensors")).unwrap(), before);
+}
+
+/// What `quantise` chose is exported; what is older than the checkpoint is neither exported nor shown.
+#[test]
+fn export_keeps_what_quantise_made() {
+    let place = place();
+    let place = place.path();
+    says(place, &["train", "tiny.toml", "--epochs", "2", "--out", "run"]);
+    says(place, &["export", "run", "-o", "plain.soft"]);
+    says(place, &["quantise", "run", "--epochs", "1"]);
+    assert!(says(place, &["export", "run", "-o", "tuned.soft"]).contains("quantised  run/model.soft"));
+    let [plain, tuned, made] = ["plain.soft", "tuned.soft", "run/model.soft"].map(|f| fs::read(place.join(f)).unwrap());
+    assert!(tuned == made && tuned != plain);
+    assert!(error(place, &["export", "run", "--format", "f32", "--epochs", "3"]).contains("--epochs"));
+    assert!(says(place, &["eval", "run"]).contains("integers"));
+    fs::File::options()
+        .append(true)
+        .open(place.join("run/best.safetensors"))
+        .unwrap()
+        .set_modified(std::time::SystemTime::now())
+        .unwrap();
+    let said = says(place, &["eval", "run"]);
+    assert!(said.contains("softedge quantise run") && !said.contains("integers"), "{said}");
+    says(place, &["export", "run", "-o", "again.soft"]);
+    assert_eq!(fs::read(place.join("again.soft")).unwrap(), plain);
 }
 
 #[test]
@@ -313,7 +374,10 @@ fn a_comparison_trains_each_seed_once() {
 
     // Again: nothing is trained, and the same comes out.
     assert!(!says(place, &args).contains("samples/s"));
-    assert_eq!((results(), fs::read(place.join("runs/tiny-1/model.soft")).unwrap()), (first, model));
+    assert_eq!((results(), fs::read(place.join("runs/tiny-1/model.soft")).unwrap()), (first.clone(), model));
+    let fewer = ["compare", "tiny.toml", "deeper.toml", "--seeds", "1", "--epochs", "2", "--out", "runs"];
+    says(place, &fewer);
+    assert_eq!(results(), first);
     let said = error(place, &[&args[..], &["--lr", "0.1"]].concat());
     assert!(said.contains("runs/tiny-0/config.toml") && said.contains("other settings"), "{said}");
 }
@@ -377,6 +441,8 @@ fn every_mistake_is_named_with_its_remedy() {
     write("wide.toml", CONFIG.replace("width = 8", "width = 9").as_bytes());
     write("few.bin", &[0; 63]);
     write("empty.bin", &[]);
+    write("set.csv", &[0; 64]);
+    write("picture.bmp", &[0; 64]);
     write("x.npy", &npy("(5, 5)", &[0; 25]));
     write("text.png", b"no image");
     image::GrayImage::new(9, 8).save(place.join("wide.png")).unwrap();
@@ -415,6 +481,10 @@ fn every_mistake_is_named_with_its_remedy() {
         (&["run", model, "text.png"], &["text.png", "not a readable image"]),
         (&["run", model, "wide.png"], &["wide.png", "9 wide", "--resize"]),
         (&["run", model, "empty"], &["is a folder"]),
+        (&["run", model, "set.csv"], &["set.csv", "--data"]),
+        (&["run", model, "picture.bmp"], &["picture.bmp", "\"bmp\"", ".png"]),
+        (&["compare", "tiny.toml", "tiny.toml"], &["tiny", "as another model"]),
+        (&["compare", "tiny.toml", "--set", "train.seed=4"], &["train.seed", "--seeds"]),
         (&["run", model, "--data", "data", "--split", "test", "--range", "59..61"], &["59..61", "60 samples"]),
         (&["run", "none.soft"], &["none.soft"]),
         (&["presets", "--show", "nope"], &["nope", "fashion-nano"]),
@@ -424,6 +494,7 @@ fn every_mistake_is_named_with_its_remedy() {
             assert!(said.contains(part), "{args:?}: no `{part}` in {said}");
         }
     }
+    assert!(!place.join("runs/tiny").exists(), "a run that could not start leaves no folder");
     says(place, &["run", model, "wide.png", "--resize"]);
     // A model that has left its run does not know its data.
     fs::copy(model, place.join("alone.soft")).unwrap();
@@ -432,6 +503,8 @@ fn every_mistake_is_named_with_its_remedy() {
     assert!(said.contains("--split test"), "{said}");
     assert!(says(place, &["eval", "alone.soft", "--data", "data"]).contains("all, 300 samples"));
     says(place, &["eval", "alone.soft", "--data", "data", "--split", "test"]);
+    fs::copy(model, place.join("alone.bin")).unwrap();
+    says(place, &["eval", "alone.bin", "--data", "data"]);
     // A folder is not overwritten.
     fs::create_dir(place.join("run")).unwrap();
     write("run/config.toml", b"");
@@ -466,6 +539,9 @@ fn models_and_runs_keep_to_their_data_and_settings() {
     let edited = fs::read_to_string(&config).unwrap().replace("epochs = 1 ", "epochs = 5 ");
     fs::write(&config, edited).unwrap();
     let said = error(place, &["train", "--resume", "edited"]);
+    let appended = fs::read_to_string(&config).unwrap().replace("epochs = 5 ", "epochs = 1 ");
+    fs::write(&config, appended.replace("[data]", "[[model.stages]]\nembed = [{ channels = 8, kernel = 3, stride = 1 }]\nheads = 2\ndepth = 1\nmixer = \"softmax\"\n\n[data]")).unwrap();
+    assert!(error(place, &["train", "--resume", "edited"]).contains("edited/config.toml"));
     assert!(said.contains("edited/config.toml") && said.contains("epochs = 5"), "{said}");
 }
 
@@ -514,11 +590,15 @@ fn the_readme_shows_what_there_is() {
 #[test]
 fn a_reader_that_leaves_is_no_error() {
     let place = TRAINED.path();
-    let mut child =
-        command(place, &["inspect", "run/model.soft"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(place, &["quantise", "run", "-o", "piped.soft"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     let mut said = String::new();
     child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(child.wait().unwrap().success());
     assert_eq!(said, "");
+    assert!(place.join("piped.soft").exists(), "what is written does not depend on a reader");
 }

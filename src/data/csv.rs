@@ -40,9 +40,17 @@ pub fn read(path: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>)
     let Some(file) = locate(path, "train") else {
         return Err(HostError::new(path.display(), "no train.csv or train.tsv", "add it, and test.csv beside it"));
     };
-    let mut train = Table::read(&file, options)?.into_dataset(path, &file, options, None)?;
-    let mut test = match locate(path, "test") {
-        Some(file) => Some(Table::read(&file, options)?.into_dataset(path, &file, options, Some(&train.classes))?),
+    let table = Table::read(&file, options)?;
+    let held = match locate(path, "test") {
+        Some(file) => Some((Table::read(&file, options)?, file)),
+        None => None,
+    };
+    if let Some((test, file)) = &held {
+        table.check_columns(test, file)?;
+    }
+    let mut train = table.into_dataset(path, &file, options, None)?;
+    let mut test = match held {
+        Some((test, file)) => Some(test.into_dataset(path, &file, options, Some(&train.classes))?),
         None => None,
     };
     let mut parts = vec![&mut train];
@@ -69,6 +77,8 @@ fn locate(folder: &Path, name: &str) -> Option<PathBuf> {
 
 /// The lines of a file: features row by row, labels as text, and the line each came from.
 struct Table {
+    /// The names of its columns, if it has a header.
+    header: Option<StringRecord>,
     features: usize,
     values: Vec<f32>,
     labels: Vec<String>,
@@ -78,14 +88,23 @@ struct Table {
 impl Table {
     fn read(path: &Path, options: &Options) -> Result<Self, HostError> {
         let delimiter = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tsv")) { b'\t' } else { b',' };
-        let failed = |e: csv::Error| HostError::new(path.display(), problem_of(&e), "make it a table of UTF-8 text");
+        let failed = |e: csv::Error| {
+            let remedy = match e.kind() {
+                csv::ErrorKind::UnequalLengths { .. } => {
+                    "give every line as many fields, in quotes where they hold commas"
+                }
+                csv::ErrorKind::Io(_) => "check the path",
+                _ => "make it a table of UTF-8 text",
+            };
+            HostError::new(path.display(), problem_of(&e), remedy)
+        };
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
             .delimiter(delimiter)
             .trim(Trim::All)
             .from_path(path)
             .map_err(failed)?;
-        let mut table = Self { features: 0, values: Vec::new(), labels: Vec::new(), lines: Vec::new() };
+        let mut table = Self { header: None, features: 0, values: Vec::new(), labels: Vec::new(), lines: Vec::new() };
         let mut record = StringRecord::new();
         let mut label = 0;
         let mut first = true;
@@ -103,12 +122,48 @@ impl Table {
                 let header;
                 (label, header) = layout(path, &record, options)?;
                 if header {
+                    if let Some(column) = record.iter().position(str::is_empty) {
+                        return Err(HostError::new(
+                            format!("{}, line 1, column {}", path.display(), column + 1),
+                            "a column without a name, as pandas writes its index",
+                            "save it with `index=False`, or name the column",
+                        ));
+                    }
+                    table.header = Some(record.clone());
                     continue;
                 }
             }
             table.push(path, &record, label)?;
         }
+        let number = |label: &String| label.parse::<f64>().is_ok();
+        if let [first, others @ ..] = &table.labels[..]
+            && table.header.is_none()
+            && options.header.is_none()
+            && !others.is_empty()
+            && !number(first)
+            && others.iter().all(number)
+        {
+            return Err(HostError::new(
+                format!("{}, line 1", path.display()),
+                format!("the label \"{first}\" where all others are numbers: is it a header or a sample?"),
+                "say with data.read.header = true or false",
+            ));
+        }
         Ok(table)
+    }
+
+    /// Checks that `test` has the columns of this table, in this order.
+    fn check_columns(&self, test: &Self, path: &Path) -> Result<(), HostError> {
+        let (Some(mine), Some(other)) = (&self.header, &test.header) else { return Ok(()) };
+        if mine.len() != other.len() || mine.iter().eq(other.iter()) {
+            return Ok(());
+        }
+        let names = |record: &StringRecord| record.iter().collect::<Vec<_>>().join(", ");
+        Err(HostError::new(
+            path.display(),
+            format!("has the columns {} where the training file has {}", names(other), names(mine)),
+            "give both the same columns in the same order",
+        ))
     }
 
     fn push(&mut self, path: &Path, record: &StringRecord, label: usize) -> Result<(), HostError> {
@@ -298,6 +353,9 @@ mod tests {
         assert!(problem("1;2;x\n").contains("1 columns where"));
         assert!(problem("").contains("no samples"));
         assert!(problem("a,b,l\n").contains("no samples"));
+        assert!(problem("0,1,label\n5,6,1\n").contains("is it a header or a sample?"));
+        assert!(problem(",a,l\n0,6,1\n").contains("line 1, column 1: a column without a name"));
+        assert!(problem("1,2,x\n1,x\n").contains("as many fields"));
     }
 
     #[test]
@@ -310,6 +368,9 @@ mod tests {
         assert_eq!((train.len(), test.labels, test.classes), (2, vec![1], train.classes));
         fs::write(folder.path().join("test.csv"), "5,6,c\n").unwrap();
         assert!(open().unwrap_err().to_string().contains("line 1: the label \"c\" is not among"));
+        fs::write(folder.path().join("train.tsv"), "p\tq\tkind\n1\t2\tb\n3\t4\ta\n").unwrap();
+        fs::write(folder.path().join("test.csv"), "q,p,kind\n5,6,b\n").unwrap();
+        assert!(open().unwrap_err().problem.contains("has the columns q, p, kind where"));
         fs::write(folder.path().join("test.csv"), "5,b\n").unwrap();
         assert!(open().unwrap_err().problem.contains("training samples are 1 x 1 x 2, test samples 1 x 1 x 1"));
     }

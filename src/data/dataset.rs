@@ -224,44 +224,13 @@ impl Dataset {
         Ok(self)
     }
 
-    /// The same samples with the classes of a model: `classes`, in its order.
-    ///
-    /// A class is found by its name. Where one is not, letters and digits alone count (`t-shirt_top`
-    /// is `T-shirt/top`), as long as that tells all classes apart; or else, if all are numbers, they are
-    /// indices. Not every class need have samples.
+    /// The same samples with the classes of a model; see [`map_classes`].
     ///
     /// # Errors
     ///
     /// A class that the model does not have.
-    pub fn with_classes(mut self, classes: Vec<String>) -> Result<Self, HostError> {
-        if self.classes == classes {
-            return Ok(self);
-        }
-        let bare = |name: &String| -> String {
-            name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
-        };
-        let bared = |names: &[String]| -> Vec<String> { names.iter().map(bare).collect() };
-        let distinct = |names: &[String]| {
-            let mut sorted = names.to_vec();
-            sorted.sort_unstable();
-            sorted.dedup();
-            sorted.len() == names.len() && !names.contains(&String::new())
-        };
-        let found = |of: &[String], among: &[String]| -> Option<Vec<usize>> {
-            of.iter().map(|name| among.iter().position(|other| other == name)).collect()
-        };
-        let (mine, known) = (bared(&self.classes), bared(&classes));
-        let by_bare_name = || if distinct(&mine) && distinct(&known) { found(&mine, &known) } else { None };
-        let by_number = || -> Option<Vec<usize>> {
-            self.classes.iter().map(|name| name.parse().ok().filter(|&n: &usize| n < classes.len())).collect()
-        };
-        let places = found(&self.classes, &classes).or_else(by_bare_name).or_else(by_number).ok_or_else(|| {
-            let problem =
-                format!("has the classes {}, and the model knows {}", self.classes.join(", "), classes.join(", "));
-            HostError::new(&self.name, problem, "name the classes as the model does, or number them from 0")
-        })?;
-        self.labels.iter_mut().for_each(|label| *label = places[*label as usize] as u32);
-        self.classes = classes;
+    pub fn with_classes(mut self, classes: &[String]) -> Result<Self, HostError> {
+        map_classes(&mut [&mut self], classes)?;
         Ok(self)
     }
 
@@ -325,6 +294,106 @@ impl Dataset {
     }
 }
 
+/// Gives all parts of a data set the classes of a model: `classes`, in its order.
+///
+/// A class is found by its name. Where one is not, names count that are spelled alike: numbers by their
+/// value (`1.0` is `1`), of others letters, digits and what signs them (`t-shirt_top` is `T-shirt/top`),
+/// as long as that tells all classes apart. Or else, if all are numbers and none of the model's is, they
+/// are indices from 0. Not every class need have samples, and one without need not be the model's.
+///
+/// # Errors
+///
+/// A class that the model does not have; numbers that may count from 1.
+pub fn map_classes(parts: &mut [&mut Dataset], classes: &[String]) -> Result<(), HostError> {
+    let Some(first) = parts.first() else { return Ok(()) };
+    if parts.iter().all(|part| part.classes == classes) {
+        return Ok(());
+    }
+    let (set, mine) = (first.name.clone(), first.classes.clone());
+    let mut used = vec![false; mine.len()];
+    parts.iter().flat_map(|part| &part.labels).for_each(|&label| used[label as usize] = true);
+    let places = places(&mine, &used, classes).map_err(|remedy| {
+        let names = mine.iter().zip(&used).filter(|(_, used)| **used).map(|(name, _)| &**name);
+        let (has, knows) = (names.collect::<Vec<_>>().join(", "), classes.join(", "));
+        HostError::new(set, format!("has the classes {has}, and the model knows {knows}"), remedy)
+    })?;
+    for part in parts {
+        part.labels.iter_mut().for_each(|label| *label = places[*label as usize] as u32);
+        part.classes = classes.to_vec();
+    }
+    Ok(())
+}
+
+/// Where the `used` ones of the classes `mine` are among `known`, or what to do about it.
+fn places(mine: &[String], used: &[bool], known: &[String]) -> Result<Vec<usize>, &'static str> {
+    let found = |of: &[String], among: &[String]| -> Option<Vec<usize>> {
+        let place = |name: &String| among.iter().position(|other| other == name);
+        of.iter().zip(used).map(|(name, used)| if *used { place(name) } else { Some(0) }).collect()
+    };
+    let distinct = |names: &[String]| {
+        let mut sorted = names.to_vec();
+        sorted.sort_unstable();
+        sorted.dedup();
+        sorted.len() == names.len() && !names.contains(&String::new())
+    };
+    let alike = |names: &[String]| -> Vec<String> { names.iter().map(|name| spelling(name)).collect() };
+    let by_spelling = || {
+        let (mine, known) = (alike(mine), alike(known));
+        if distinct(&mine) && distinct(&known) { found(&mine, &known) } else { None }
+    };
+    if let Some(places) = found(mine, known).or_else(by_spelling) {
+        return Ok(places);
+    }
+    let names = "name the classes as the model does";
+    if known.iter().any(|name| value(name).is_some()) {
+        return Err(names);
+    }
+    let index = |(name, used): (&String, &bool)| match name.parse() {
+        _ if !used => Some(0),
+        Ok(index) if index < known.len() => Some(index),
+        _ => None,
+    };
+    let indices: Vec<usize> = mine
+        .iter()
+        .zip(used)
+        .map(index)
+        .collect::<Option<_>>()
+        .ok_or("name the classes as the model does, or number them from 0")?;
+    let mut numbers: Vec<usize> = indices.iter().zip(used).filter(|(_, used)| **used).map(|(i, _)| *i).collect();
+    numbers.sort_unstable();
+    // 1, 2 ... k would be taken for the classes after those that are meant.
+    if numbers.len() > 1 && numbers.iter().enumerate().all(|(i, number)| *number == i + 1) {
+        return Err(
+            "these numbers may count from 1: name the classes as the model does, or number them from 0 with a sample of 0",
+        );
+    }
+    Ok(indices)
+}
+
+/// The number that `name` is, if it is one.
+fn value(name: &str) -> Option<f64> {
+    name.trim().parse().ok().filter(|value: &f64| value.is_finite())
+}
+
+/// `name` without what spelling leaves open. Points and signs that belong to a number are not.
+fn spelling(name: &str) -> String {
+    if let Some(value) = value(name) {
+        // Zero has one sign, and no text starts with `=`.
+        return format!("={}", value + 0.0);
+    }
+    let mut before = ' ';
+    let mut chars = name.chars().peekable();
+    let mut kept = String::new();
+    while let Some(c) = chars.next() {
+        let of_number = "+-.,".contains(c) && !before.is_alphabetic() && chars.peek().is_some_and(char::is_ascii_digit);
+        if c.is_alphanumeric() || of_number {
+            kept.extend(c.to_lowercase());
+        }
+        before = c;
+    }
+    kept
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,7 +411,7 @@ mod tests {
     fn classes_are_matched_by_name_or_number() {
         let named = |names: &[&str]| names.iter().map(|n| String::from(*n)).collect::<Vec<_>>();
         let model = named(&["T-shirt/top", "Bag", "Coat"]);
-        let with = |names: &[&str]| Dataset { classes: named(names), ..set() }.with_classes(model.clone());
+        let with = |names: &[&str]| Dataset { classes: named(names), ..set() }.with_classes(&model);
         for (names, labels) in [
             (&["T-shirt/top", "Bag", "Coat"][..], [0, 1, 0]),
             (&["coat", "t_shirt top"], [2, 0, 2]),
@@ -360,11 +429,46 @@ mod tests {
         for (model, names, labels) in
             [(["1", "2", "3"], ["2", "1"], [1, 0, 1]), (["C", "C#", "C++"], ["C++", "C#"], [2, 1, 2])]
         {
-            let set = Dataset { classes: named(&names), ..set() }.with_classes(named(&model)).unwrap();
+            let set = Dataset { classes: named(&names), ..set() }.with_classes(&named(&model)).unwrap();
             assert_eq!(set.labels, labels);
         }
         let ambiguous = Dataset { classes: named(&["c+", "c++"]), ..set() };
-        assert!(ambiguous.with_classes(named(&["C", "C#", "C++"])).is_err());
+        assert!(ambiguous.with_classes(&named(&["C", "C#", "C++"])).is_err());
+    }
+
+    #[test]
+    fn classes_that_are_numbers_are_matched_by_value() {
+        let named = |names: &[&str]| names.iter().map(|n| String::from(*n)).collect::<Vec<_>>();
+        // The labels of `set` are 0, 1, 0.
+        let places = |names: &[&str], model: &[&str]| {
+            let set = Dataset { classes: named(names), ..set() }.with_classes(&named(model));
+            set.map(|set| [set.labels[0], set.labels[1]])
+        };
+        let ten: Vec<String> = (0..=10).map(|i| format!("{i}")).collect();
+        let ten: Vec<&str> = ten.iter().map(String::as_str).collect();
+        assert_eq!(places(&["1.0", "10.0"], &ten), Ok([1, 10]));
+        assert_eq!(places(&["-5", "5"], &["5", "-5", "0"]), Ok([1, 0]));
+        assert_eq!(places(&["1", "0.0"], &["3", "-0", "1"]), Ok([2, 1]));
+        for (names, model) in [
+            (["-5", "5"], ["5", "15", "25"]),
+            (["0", "1"], ["1", "2", "3"]),
+            (["v1.0", "v2"], ["v10", "v2", "v1"]),
+            (["+5 C", "-5 C"], ["5 C", "15 C", "25 C"]),
+            // Numbers for names: indices, but not where they may count from 1.
+            (["1", "2"], ["cat", "dog", "eel"]),
+            (["1", "-2"], ["cat", "dog", "eel"]),
+        ] {
+            let error = places(&names, &model).unwrap_err();
+            assert!(error.problem.contains(names[1]) && !error.remedy.is_empty(), "{error}");
+        }
+        assert_eq!(places(&["2", "0"], &["cat", "dog", "eel"]), Ok([2, 0]));
+        // What only the test set shows counts for both parts, and what no sample has for none.
+        let mut train = Dataset { classes: names(3), labels: vec![1, 2, 1], ..set() };
+        let mut test = Dataset { classes: names(3), labels: vec![0, 2, 1], ..set() };
+        map_classes(&mut [&mut train, &mut test], &named(&["cat", "dog", "eel"])).unwrap();
+        assert_eq!((&*train.labels, &*test.classes[2]), (&[1, 2, 1][..], "eel"));
+        let set = Dataset { classes: names(3), labels: vec![1, 2, 1], ..set() };
+        assert_eq!(set.with_classes(&named(&["2", "1"])).unwrap().labels, [1, 0, 1]);
     }
 
     #[test]

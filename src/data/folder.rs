@@ -6,21 +6,25 @@
 
 use super::{Dataset, Options, Raw, io_error, name_of};
 use crate::error::HostError;
-use image::{DynamicImage, ImageReader, imageops::FilterType};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, imageops::FilterType};
 use std::borrow::ToOwned;
 use std::ffi::OsStr;
 use std::format;
 use std::fs;
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::string::{String, ToString};
 use std::vec::Vec;
+
+/// Far above what any model takes.
+const MOST_PIXELS: usize = 1 << 24;
 
 /// The images of `root` for training, and for the test if there is such a folder: u8, `[h, w, 1]`
 /// grey or `[h, w, 3]` RGB.
 ///
 /// `options.size` stretches images to one size (bilinear; the aspect ratio is not kept); without
 /// it all must have the size of the first. `options.channels` is 1 for grey or 3 for RGB; without
-/// it the first image decides. Transparency is dropped, 16-bit images become 8-bit.
+/// it the first image decides, and colour after grey is an error. 16-bit images become 8-bit; see [`image`].
 ///
 /// # Errors
 ///
@@ -35,6 +39,15 @@ pub fn read(root: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>)
             root.display(),
             format!("images of {channels} channels"),
             "give 1 for grey or 3 for RGB",
+        ));
+    }
+    if let Some([h, w]) = options.size
+        && !(h > 0 && w > 0 && h.saturating_mul(w) <= MOST_PIXELS)
+    {
+        return Err(HostError::new(
+            "data.read.size",
+            format!("is {h} x {w} where 1 to {MOST_PIXELS} pixels are needed"),
+            "give the height and width that the model takes",
         ));
     }
     let train = root.join("train");
@@ -58,29 +71,61 @@ pub fn read(root: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>)
     Ok((training, Some(part(root, &test, &classes, &mut form)?)))
 }
 
+/// The image at `path`, PNG or JPEG by content, turned upright as its EXIF data say.
+///
+/// # Errors
+///
+/// An unreadable image, a JPEG that is cut short, one that is transparent in places.
+pub fn image(path: &Path) -> Result<DynamicImage, HostError> {
+    let fail = |problem: String, remedy: &str| HostError::new(path.display(), problem, remedy);
+    let unreadable = |e: ImageError| fail(format!("not a readable image: {e}"), "replace it, or remove it");
+    let bytes = fs::read(path).map_err(|e| io_error(path, &e))?;
+    // The decoder fills with grey what is missing. Behind the start of the last scan FF D9 is the end.
+    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|two| two == marker);
+    if bytes.starts_with(&[0xFF, 0xD8]) && last([0xFF, 0xD9]) < last([0xFF, 0xDA]) {
+        return Err(fail("not a readable image: the JPEG is cut short".into(), "replace it, or remove it"));
+    }
+    let reader = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(|e| io_error(path, &e))?;
+    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    let orientation = decoder.orientation().map_err(unreadable)?;
+    let mut image = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    if image.color().has_alpha() && image.to_rgba8().pixels().any(|pixel| pixel[3] != 255) {
+        return Err(fail("is transparent in places".into(), "flatten it onto the background it is to be seen on"));
+    }
+    image.apply_orientation(orientation);
+    Ok(image)
+}
+
 /// Height, width and channels of all images, as far as known, and the image that made them known.
 struct Form {
     size: Option<[usize; 2]>,
     channels: Option<usize>,
     resize: bool,
+    /// Whether the first image decides the channels.
+    guessed: bool,
     first: PathBuf,
 }
 
 impl Form {
     fn new(options: &Options) -> Self {
-        Self { size: options.size, channels: options.channels, resize: options.size.is_some(), first: PathBuf::new() }
+        let Options { size, channels, .. } = *options;
+        Self { size, channels, resize: size.is_some(), guessed: channels.is_none(), first: PathBuf::new() }
     }
 
     /// Appends the pixels of the image at `path` to `values`.
     fn append(&mut self, path: &Path, values: &mut Vec<u8>) -> Result<(), HostError> {
-        let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-        let mut image = reader.map_err(|e| io_error(path, &e))?.decode().map_err(|e| {
-            HostError::new(path.display(), format!("not a readable image: {e}"), "replace it, or remove it")
-        })?;
+        let mut image = image(path)?;
         let found = [image.height() as usize, image.width() as usize];
         let [h, w] = *self.size.get_or_insert(found);
         let colour = if image.color().has_color() { 3 } else { 1 };
         let channels = *self.channels.get_or_insert(colour);
+        if self.guessed && colour > channels {
+            return Err(HostError::new(
+                path.display(),
+                format!("a colour image, where {} is grey", self.first.display()),
+                "say with data.read.channels what all are to be: 1 for grey, 3 for RGB",
+            ));
+        }
         if self.first.as_os_str().is_empty() {
             self.first = path.to_owned();
         }
@@ -224,6 +269,32 @@ mod tests {
         let error = read(None, None).unwrap_err();
         assert!(error.problem.starts_with("2 x 2 pixels, where") && error.problem.ends_with("has 1 x 2"), "{error}");
         assert_eq!(read(Some([1, 2]), None).unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn what_would_be_seen_wrongly_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let problem = || read(root.path(), &Options::default()).unwrap_err().problem;
+        grey(&at("a/1.png"), 2, 1, 0);
+        rgb(&at("a/2.png"), [255, 0, 7]);
+        assert!(problem().starts_with("a colour image, where"));
+        let jpeg = at("a/2.jpg");
+        fs::remove_file(at("a/2.png")).unwrap();
+        GrayImage::from_fn(2, 1, |x, _| Luma([x as u8])).save(&jpeg).unwrap();
+        let whole = fs::read(&jpeg).unwrap();
+        image(&jpeg).unwrap();
+        fs::write(&jpeg, &whole[..whole.len() - 2]).unwrap();
+        assert!(problem().contains("cut short"));
+        // EXIF: turned by a quarter.
+        let exif = b"\xFF\xE1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+        fs::write(&jpeg, [&whole[..2], exif, &whole[2..]].concat()).unwrap();
+        assert_eq!((image(&jpeg).unwrap().width(), image(&jpeg).unwrap().height()), (1, 2));
+        let clear = at("a/3.png");
+        image::RgbaImage::from_pixel(1, 1, image::Rgba([1, 2, 3, 200])).save(&clear).unwrap();
+        assert!(image(&clear).unwrap_err().problem.contains("transparent"));
+        let huge = Options { size: Some([1 << 40, 1 << 40]), ..Options::default() };
+        assert_eq!(read(root.path(), &huge).unwrap_err().place, "data.read.size");
     }
 
     #[test]

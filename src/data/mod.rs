@@ -27,7 +27,7 @@ pub mod folder;
 pub mod idx;
 pub mod npz;
 
-pub use dataset::{Dataset, Raw};
+pub use dataset::{Dataset, Raw, map_classes};
 
 /// How to read a source; the defaults suit most.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]

@@ -266,6 +266,13 @@ impl Array {
             ([_, features], _) => row_shape(*features, options.channels, Path::new(&self.place))?,
             ([_, h, w], Kind::Integer(false, 1)) => [*h, *w, 1],
             ([_, length, channels], _) => [1, *length, *channels],
+            ([_, channels @ (1 | 3), h, w], _) if *w > 4 => {
+                return Err(HostError::new(
+                    &self.place,
+                    format!("samples of {channels} x {h} x {w}, which look like channels before height and width"),
+                    "put the channels last, .transpose(0, 2, 3, 1)",
+                ));
+            }
             ([_, h, w, channels], _) => [*h, *w, *channels],
             (dims, _) => {
                 return Err(HostError::new(
@@ -424,6 +431,7 @@ mod tests {
         assert_eq!(x("<f8", "(1, 1)", &f64::INFINITY.to_le_bytes()), "value 0 of sample 0 is inf");
         assert_eq!(x("|u1", "(2, 1)", &[0; 2]), "2 samples and 1 labels");
         assert_eq!(x("|u1", "(1,)", &[0]), "samples of shape [1]");
+        assert!(x("|u1", "(1, 3, 5, 5)", &[0; 75]).contains("channels before height"));
         assert!(x("|u1", "(1, 2)", &[0]).ends_with("needs 2 bytes of values, and 1 are there"));
         assert!(x("|u1", "(1, 2)", &[0; 3]).ends_with("and more are there"));
         assert!(x("<f8", "(99999999999, 99999999999)", &[0]).starts_with("absurd shape"));

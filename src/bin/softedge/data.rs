@@ -1,6 +1,6 @@
 //! The samples of a configuration, split.
 
-use crate::config::Config;
+use crate::config::{Config, Model};
 use crate::infer;
 use crate::model_file::ModelFile;
 use crate::run_folder::CONFIG;
@@ -42,7 +42,8 @@ pub struct Sets {
 }
 
 impl Sets {
-    /// Opens the data of `config`. What is held out for validation depends on the labels,
+    /// Opens the data of `config`, with the classes in the order of its model's labels where it has
+    /// any. What is held out for validation depends on the labels,
     /// `train.validation` and `train.seed` alone.
     pub fn open(config: &Config) -> Result<Self, HostError> {
         if config.data.source.is_empty() {
@@ -52,7 +53,14 @@ impl Sets {
                 "name a data set or a path with --data, `--data fashion-mini` say",
             ));
         }
-        let (train, test) = data::open(&config.data.source, &config.data.read)?;
+        let (mut train, mut test) = data::open(&config.data.source, &config.data.read)?;
+        let Model { config: model, adapts } = &config.model;
+        // A preset's classes give way where there are more or fewer; of another shape, the shape is the error.
+        let input = [model.input.height, model.input.width, model.input.channels];
+        let fits = if *adapts { model.classes == train.classes.len() } else { train.shape == input };
+        if !model.labels.is_empty() && fits {
+            data::map_classes(&mut [&mut train, &mut test], &model.labels)?;
+        }
         if config.train.validation == 0.0 {
             return Ok(Self { train, validation: None, test });
         }
@@ -124,7 +132,7 @@ impl Choice {
         let labels: Option<Vec<String>> =
             (0..model.view().output(0).len()).map(|i| model.view().label(i).map(Into::into)).collect();
         match labels {
-            Some(labels) => set.with_classes(labels),
+            Some(labels) => set.with_classes(&labels),
             None => Ok(set),
         }
     }

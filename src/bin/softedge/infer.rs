@@ -30,12 +30,19 @@ pub fn raw_input(dtype: DType, set: &Dataset, i: usize) -> Result<Vec<u8>, HostE
 pub fn encode(dtype: DType, values: &[f32]) -> Option<Vec<u8>> {
     let whole = |lo: f32, hi: f32| values.iter().all(|v| v.fract() == 0.0 && (lo..=hi).contains(v));
     match dtype {
-        DType::F32 => Some(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        DType::F32 if values.iter().all(|v| v.is_finite()) => {
+            Some(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        }
         DType::U8 if whole(0.0, 255.0) => Some(values.iter().map(|v| *v as u8).collect()),
         DType::I8 if whole(-128.0, 127.0) => Some(values.iter().map(|v| *v as i8 as u8).collect()),
         DType::I16 if whole(-32768.0, 32767.0) => Some(values.iter().flat_map(|v| (*v as i16).to_le_bytes()).collect()),
         _ => None,
     }
+}
+
+/// Whether all of these little-endian f32 are finite.
+pub fn is_finite(bytes: &[u8]) -> bool {
+    bytes.chunks_exact(4).all(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]).is_finite())
 }
 
 /// A model file with an arena.

@@ -34,7 +34,10 @@ fn main() -> ExitCode {
         let what = info.payload_as_str().unwrap_or("no message");
         eprintln!("error: softedge has a bug{place}: {what}; please report it with the command you gave");
     }));
-    match std::panic::catch_unwind(|| command.run()) {
+    let ended = std::panic::catch_unwind(|| command.run());
+    match ended {
+        // As a shell expects it: 128 and the number of the signal.
+        Ok(Ok(())) if watch::interrupted() => ExitCode::from(130),
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(error)) => {
             eprintln!("error: {error}");

@@ -5,6 +5,7 @@ use crate::model_file::ModelFile;
 use softedge::data::Dataset;
 use softedge::error::HostError;
 use softedge::format;
+use softedge::math::random::Stream;
 use softedge::model::{self, Mode};
 use softedge::program::{Plan, Program};
 use softedge::quant;
@@ -98,6 +99,13 @@ impl Trained {
         Ok(Self { config, checkpoint, folder })
     }
 
+    /// The integer model in the folder, if it was made after the checkpoint.
+    pub fn quantised(&self) -> Option<PathBuf> {
+        let file = self.folder.join(MODEL);
+        let made = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
+        (made(&file)? >= made(&self.checkpoint.path)?).then_some(file)
+    }
+
     /// The model in f32 for `batch` inputs, with its parameters baked in.
     pub fn frozen(&self, batch: usize) -> Result<Program, HostError> {
         let built = model::build(&self.config.model.config, Mode::Infer { batch })?;
@@ -105,10 +113,12 @@ impl Trained {
     }
 }
 
-/// Indices of about `n` samples, spread evenly over the set, which may be sorted by class.
+/// Indices of `n` samples or all: one, by chance, of each of `n` equal parts of the set, which may be
+/// sorted by class or have its classes in turn.
 pub fn picked(set: &Dataset, n: usize) -> Vec<usize> {
-    let n = n.min(set.len());
-    (0..n).map(|i| i * set.len() / n).collect()
+    let (n, chance) = (n.min(set.len()), Stream::new(0));
+    let start = |i: usize| i * set.len() / n;
+    (0..n).map(|i| start(i) + chance.below(i as u64, (start(i + 1) - start(i)) as u32) as usize).collect()
 }
 
 /// The configuration in the folder of `file`, if there is one.
@@ -120,4 +130,22 @@ pub fn beside(file: &Path) -> Result<Option<Config>, HostError> {
 /// A Program as the file at `path` will be.
 pub fn compiled(path: &Path, program: &Program) -> Result<ModelFile, HostError> {
     ModelFile::new(path, &format::write(program, &Plan::new(program))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use softedge::data::Raw;
+
+    #[test]
+    fn samples_are_picked_from_all_classes_in_any_order() {
+        let classes = || (0..4).map(|c| c.to_string()).collect();
+        for order in [|i: usize| i % 4, |i: usize| i / 16] {
+            let labels: Vec<u32> = (0..64).map(|i| order(i) as u32).collect();
+            let set = Dataset::new("t", [1, 1, 1], Raw::U8(vec![0; 64]), labels, classes()).unwrap();
+            let picked = picked(&set, 16);
+            assert!(picked.is_sorted() && picked.len() == 16);
+            assert!((0..4).all(|class| picked.iter().any(|&i| set.labels[i] == class)), "{picked:?}");
+        }
+    }
 }

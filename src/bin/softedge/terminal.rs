@@ -4,7 +4,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::fmt;
 use std::io::{ErrorKind, IsTerminal, Write};
 
-/// Prints a line to standard output. A reader that has gone away (`| head`) ends the program quietly.
+/// Prints a line to standard output. Where the reader has gone away (`| head`) the work goes on
+/// quietly: what it writes is not lost.
 macro_rules! say {
     ($($arg:tt)*) => { $crate::terminal::print(format_args!($($arg)*)) };
 }
@@ -13,12 +14,11 @@ pub(crate) use say;
 /// See [`say!`].
 pub fn print(line: fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
-    if let Err(e) = writeln!(out, "{line}").and_then(|()| out.flush()) {
-        if e.kind() != ErrorKind::BrokenPipe {
-            eprintln!("error: standard output: cannot be written: {e}");
-            std::process::exit(1);
-        }
-        std::process::exit(0);
+    if let Err(e) = writeln!(out, "{line}").and_then(|()| out.flush())
+        && e.kind() != ErrorKind::BrokenPipe
+    {
+        eprintln!("error: standard output: cannot be written: {e}");
+        std::process::exit(1);
     }
 }
 

@@ -28,7 +28,7 @@ pub fn interruptible<R>(run: impl FnOnce() -> R) -> R {
 }
 
 /// Whether the user has asked for an end.
-fn interrupted() -> bool {
+pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 

@@ -9,6 +9,7 @@ use crate::model_file::ModelFile;
 use crate::run_folder::{self, LAST, MODEL, Trained, compiled};
 use crate::terminal::{Table, bytes, count, duration, say};
 use softedge::error::HostError;
+use softedge::model::Raw;
 use softedge::program::Space;
 use softedge::train::{Outcome, Trainer};
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub struct Args {
 const RESULTS: &str = "results.csv";
 
 pub fn run(args: Args) -> Result<(), HostError> {
+    check(&args)?;
     // First all training, then the test set: nothing that it shows can change a model.
     let mut runs = Vec::new();
     for seed in 0..args.seeds {
@@ -54,10 +56,45 @@ pub fn run(args: Args) -> Result<(), HostError> {
         results.push(Run::of(folder)?);
     }
     let csv: String = results.iter().map(Run::csv).collect();
-    run_folder::write(&args.out.join(RESULTS), format!("{}\n{csv}", Run::HEADINGS))?;
+    let file = args.out.join(RESULTS);
+    // Runs of other seeds or models in this folder keep their lines.
+    let before = std::fs::read_to_string(&file).unwrap_or_default();
+    let key = |line: &str| line.split(',').take(2).collect::<Vec<_>>().join(",");
+    let done: Vec<String> = csv.lines().map(key).collect();
+    let others = before.lines().skip(1).filter(|line| !done.contains(&key(line)));
+    let others: String = others.map(|line| format!("{line}\n")).collect();
+    run_folder::write(&file, format!("{}\n{csv}{others}", Run::HEADINGS))?;
     say!("{}", table(&results));
     say!("\nAccuracy in per cent: mean over {} seeds, and sample deviation. Chosen by validation.", args.seeds);
     say!("Every run is in {}.", args.out.join(RESULTS).display());
+    Ok(())
+}
+
+/// Checks what can be known before hours of training.
+fn check(args: &Args) -> Result<(), HostError> {
+    let mut names: Vec<String> = Vec::new();
+    for model in &args.models {
+        let mut config = Config::open(model)?;
+        let seed = config.train.seed;
+        args.recipe.apply(&mut config)?;
+        if config.train.seed != seed {
+            return Err(HostError::new(
+                "train.seed",
+                "is set by --set",
+                "a comparison counts seeds from 0; see --seeds",
+            ));
+        }
+        let config = train::fitted(config)?.0.model.config;
+        config.validate()?;
+        if config.input.raw == Raw::F32 {
+            return Err(HostError::new(model, "reads f32, and integers are compared", "give it data of whole numbers"));
+        }
+        if names.contains(&config.name) {
+            let problem = format!("is called {}, as another model is", config.name);
+            return Err(HostError::new(model, problem, "name each model once, and give each a model.name of its own"));
+        }
+        names.push(config.name);
+    }
     Ok(())
 }
 

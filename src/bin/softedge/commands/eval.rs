@@ -8,8 +8,11 @@ use crate::run_folder::{self, MODEL, Trained};
 use crate::terminal::{Table, percent, say};
 use softedge::data::Dataset;
 use softedge::error::HostError;
+use softedge::format::MAGIC;
 use softedge::train::Evaluation;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -59,20 +62,33 @@ pub fn run(args: Args) -> Result<(), HostError> {
 
 /// The models that `args` names, and the samples.
 fn open(args: &Args) -> Result<(Vec<ModelFile>, Dataset), HostError> {
-    let is_file = args.model.extension().is_some_and(|e| e == "soft");
+    // A damaged model is one by its name, any other by its first bytes.
+    let is_file = args.model.extension().is_some_and(|e| e.eq_ignore_ascii_case("soft")) || has_magic(&args.model);
     let (models, config) = if is_file {
         (vec![ModelFile::open(&args.model)?], run_folder::beside(&args.model)?)
     } else {
         let trained = Trained::open(&args.model)?;
         let mut models = vec![run_folder::compiled(&trained.checkpoint.path, &trained.frozen(1)?)?];
-        let integer = trained.folder.join(MODEL);
-        if args.model.is_dir() && integer.is_file() {
-            models.push(ModelFile::open(&integer)?);
+        if args.model.is_dir() {
+            match trained.quantised() {
+                Some(integer) => models.push(ModelFile::open(&integer)?),
+                None if trained.folder.join(MODEL).is_file() => say!(
+                    "{MODEL} is older than the checkpoint and left out; renew it by `softedge quantise {}`\n",
+                    args.model.display()
+                ),
+                None => {}
+            }
         }
         (models, Some(trained.config))
     };
     let set = args.samples.open(&models[0], config)?;
     Ok((models, set))
+}
+
+/// Whether the file starts as a `.soft` file does.
+fn has_magic(path: &Path) -> bool {
+    let mut start = [0; 4];
+    File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && u32::from_le_bytes(start) == MAGIC
 }
 
 fn per_class(evaluation: &Evaluation, set: &Dataset) -> Table {

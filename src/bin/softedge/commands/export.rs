@@ -3,6 +3,7 @@
 use super::quantise::How;
 use crate::data::Sets;
 use crate::integers::Integers;
+use crate::model_file::ModelFile;
 use crate::run_folder::{self, MODEL, Trained, compiled};
 use crate::terminal::{bytes, say};
 use clap::ValueEnum;
@@ -10,6 +11,7 @@ use softedge::error::HostError;
 use softedge::format::safetensors;
 use softedge::model::{self, Mode};
 use softedge::program::Space;
+use std::fs;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -40,7 +42,22 @@ pub fn run(args: Args) -> Result<(), HostError> {
     let mut trained = Trained::open(&args.checkpoint)?;
     args.how.apply(&mut trained.config)?;
     let named = |name: &str| args.out.clone().unwrap_or_else(|| trained.folder.join(name));
+    if args.format != Format::Integer && args.how.is_given() {
+        return Err(HostError::new(
+            "--data, --samples, --percentile and --epochs",
+            "are for integers, and this format has none",
+            "leave them out, or export with `--format integer`",
+        ));
+    }
+    // What `quantise` made of the run is what it exports.
+    let quantised = trained.quantised().filter(|_| args.checkpoint.is_dir() && !args.how.is_given());
     let model = match args.format {
+        Format::Integer if let Some(file) = &quantised => {
+            let bytes =
+                fs::read(file).map_err(|e| HostError::new(file.display(), format!("cannot be read: {e}"), ""))?;
+            say!("quantised  {}", file.display());
+            ModelFile::new(&named(MODEL), &bytes)?
+        }
         Format::Integer => compiled(&named(MODEL), &Integers::of(&trained, &Sets::open(&trained.config)?)?.after)?,
         Format::F32 => compiled(&named("model-f32.soft"), &trained.frozen(1)?)?,
         Format::Safetensors => {

@@ -13,7 +13,9 @@ use std::path::PathBuf;
 #[derive(clap::Args)]
 pub struct Args {
     /// A safetensors file with the names of the official code; its .pth files convert with
-    /// `safetensors.torch.save_file(torch.load(FILE), ...)`.
+    /// `c = torch.load(FILE, map_location="cpu", weights_only=False)`,
+    /// `c = c.get("state_dict_ema") or c.get("state_dict") or c.get("model") or c` and
+    /// `safetensors.torch.save_file({k: v.contiguous() for k, v in c.items()}, OUT)`.
     checkpoint: PathBuf,
     /// The model it is of: a preset (soft_tiny, soft_norm_small ...) or a configuration file.
     #[arg(long, value_name = "PRESET|FILE.toml")]

@@ -44,6 +44,12 @@ pub struct How {
 }
 
 impl How {
+    /// Whether anything is to be otherwise than the run says.
+    pub fn is_given(&self) -> bool {
+        let Self { data, samples, percentile, epochs } = self;
+        data.is_some() || samples.is_some() || percentile.is_some() || epochs.is_some()
+    }
+
     /// Changes `config` accordingly.
     pub fn apply(&self, config: &mut Config) -> Result<(), HostError> {
         config.data.source = self.data.clone().unwrap_or(std::mem::take(&mut config.data.source));
@@ -62,6 +68,7 @@ const COMPARED: usize = 32;
 pub fn run(args: Args) -> Result<(), HostError> {
     let mut trained = Trained::open(&args.checkpoint)?;
     args.how.apply(&mut trained.config)?;
+    trained.config.train.threads = args.threads;
     let sets = Sets::open(&trained.config)?;
     let out = args.out.unwrap_or_else(|| trained.folder.join(MODEL));
     let quantised = quantise(&trained, &sets, out)?;

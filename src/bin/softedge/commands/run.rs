@@ -5,9 +5,8 @@ use crate::infer::{self, Runner, encode};
 use crate::model_file::ModelFile;
 use crate::run_folder;
 use crate::terminal::{Table, dims, say};
-use image::ImageReader;
 use image::imageops::FilterType;
-use softedge::data::{Dataset, Raw, idx, npz};
+use softedge::data::{Dataset, Raw, folder, idx, npz};
 use softedge::error::HostError;
 use softedge::ops::DType;
 use std::ffi::OsStr;
@@ -20,7 +19,7 @@ pub struct Args {
     /// A .soft model.
     model: PathBuf,
     /// Images (.png, .jpg), arrays (.npy) or IDX images (...-ubyte, plain or .gz) of one sample or
-    /// several; anything else is raw bytes.
+    /// several, or raw bytes (.bin, .raw, .dat or without extension).
     #[arg(conflicts_with_all = ["data", "split"])]
     files: Vec<PathBuf>,
     #[command(flatten)]
@@ -159,13 +158,26 @@ fn read(model: &ModelFile, path: &Path, resize: bool, inputs: &mut Vec<Input>) -
             let (dims, values) = idx::array(path)?;
             encode(dtype, &shaped(path, shape, (dims, Raw::U8(values)))?)
         }
-        _ => Some(fs::read(path).map_err(|e| fail(format!("cannot be read: {e}"), "check the path"))?),
+        "" | "bin" | "raw" | "dat" => {
+            let bytes = fs::read(path).map_err(|e| fail(format!("cannot be read: {e}"), "check the path"))?;
+            Some(bytes).filter(|bytes| dtype != DType::F32 || infer::is_finite(bytes))
+        }
+        "csv" | "tsv" | "npz" => {
+            return Err(fail("is a data set where single samples are needed".into(), "give it with --data"));
+        }
+        _ => {
+            return Err(fail(
+                format!("a file of unknown kind \"{extension}\""),
+                "give .png, .jpg, .npy or IDX files, raw bytes as .bin, and data sets with --data",
+            ));
+        }
     };
     let bytes = bytes.ok_or_else(|| {
-        fail(
-            format!("has values that are not whole numbers in the range of {}", dtype.name()),
-            "the model takes raw data: give it values as in its training data",
-        )
+        let problem = match dtype {
+            DType::F32 => "has values that are not finite".into(),
+            _ => format!("has values that are not whole numbers in the range of {}", dtype.name()),
+        };
+        fail(problem, "the model takes raw data: give it values as in its training data")
     })?;
     let sample = width * dtype.size();
     if bytes.is_empty() || !bytes.len().is_multiple_of(sample) {
@@ -185,9 +197,7 @@ fn read(model: &ModelFile, path: &Path, resize: bool, inputs: &mut Vec<Input>) -
 /// The pixels of an image, grey or RGB as the model takes them.
 fn pixels(path: &Path, [h, w, c]: [usize; 3], resize: bool) -> Result<Vec<f32>, HostError> {
     let fail = |problem: String, remedy: &str| HostError::new(path.display(), problem, remedy);
-    let reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = reader.map_err(|e| fail(format!("cannot be read: {e}"), "check the path"))?;
-    let mut image = reader.decode().map_err(|e| fail(format!("not a readable image: {e}"), "replace it"))?;
+    let mut image = folder::image(path)?;
     if (image.height() as usize, image.width() as usize) != (h, w) {
         if !resize {
             let (height, width) = (image.height(), image.width());

@@ -136,7 +136,7 @@ pub fn start_or_resume(config: Config, folder: &Path) -> Result<Outcome, HostErr
 }
 
 /// The configuration with its model fitted to its data, and the data.
-fn fitted(mut config: Config) -> Result<(Config, Sets), HostError> {
+pub fn fitted(mut config: Config) -> Result<(Config, Sets), HostError> {
     config.train.check()?;
     config.quant.check()?;
     let sets = Sets::open(&config)?;
@@ -149,9 +149,20 @@ fn fitted(mut config: Config) -> Result<(Config, Sets), HostError> {
 
 fn begin(config: &Config, sets: &Sets, folder: &Path) -> Result<Outcome, HostError> {
     let trainer = Trainer::new(&config.model.config, config.train.clone())?;
+    let was_there = folder.exists();
     run_folder::make(folder)?;
-    run_folder::write(&folder.join(CONFIG), config.to_toml()?)?;
-    fit(trainer, config, sets, folder)
+    let file = folder.join(CONFIG);
+    run_folder::write(&file, config.to_toml()?)?;
+    fit(trainer, config, sets, folder).inspect_err(|_| {
+        // A run that could not start is none: its folder would be in the way of the next.
+        if !folder.join(LAST).exists() {
+            let _ = std::fs::remove_file(&file);
+            if !was_there {
+                // Only if it is empty.
+                let _ = std::fs::remove_dir(folder);
+            }
+        }
+    })
 }
 
 fn resume(folder: &Path, threads: Option<usize>) -> Result<Outcome, HostError> {
@@ -180,8 +191,7 @@ fn check_unchanged(config: &Config, checkpoint: &Checkpoint, folder: &Path) -> R
     let text = |config: &train::Config| toml::to_string(config).map_err(|e| fail(&e));
     let (began, now) = (text(&began)?, text(&now)?);
     let model = toml::to_string(&config.model).map_err(|e| fail(&e))?;
-    let pairs = began.lines().zip(now.lines()).chain(checkpoint.model.lines().zip(model.lines()));
-    match pairs.into_iter().find(|(began, now)| began != now) {
+    match difference(&began, &now).or_else(|| difference(&checkpoint.model, &model)) {
         None => Ok(()),
         Some((began, now)) => Err(HostError::new(
             folder.join(CONFIG).display(),
@@ -189,6 +199,13 @@ fn check_unchanged(config: &Config, checkpoint: &Checkpoint, folder: &Path) -> R
             "undo the change, or start a new run",
         )),
     }
+}
+
+/// The first line that differs; the shorter text goes on with empty ones.
+fn difference<'a>(a: &'a str, b: &'a str) -> Option<(&'a str, &'a str)> {
+    let longer = a.lines().count().max(b.lines().count());
+    let lines = |text: &'a str| text.lines().chain(std::iter::repeat(""));
+    lines(a).zip(lines(b)).take(longer).find(|(a, b)| a != b)
 }
 
 /// Trains to the end, or until the user interrupts, and brings the folder up to date after each epoch.

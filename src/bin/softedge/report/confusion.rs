@@ -17,14 +17,15 @@ pub fn draw(title: &str, evaluation: &Evaluation, classes: &[String]) -> String 
     let widest = classes.iter().map(|c| text_width(c, font.max(9.0))).fold(40.0, f64::max);
     let (left, top) = (widest + 52.0, widest.min(130.0) + 84.0);
     let recall = 64.0;
-    let mut svg = Svg::new((left + size + recall + 24.0).max(460.0), top + size + 28.0);
-    svg.heading(24.0, 32.0, 17.0, title);
     let subtitle = format!(
         "{} of {} correct: {}. Rows are the true classes, columns what was predicted.",
         evaluation.correct(),
         evaluation.samples(),
         percent(evaluation.accuracy())
     );
+    let words = text_width(&subtitle, 12.0).max(text_width(title, 17.0));
+    let mut svg = Svg::new((left + size + recall).max(24.0 + words) + 24.0, top + size + 28.0);
+    svg.heading(24.0, 32.0, 17.0, title);
     svg.text(24.0, 52.0, Anchor::Start, 12.0, MUTED, &subtitle);
     let name = |i: usize| classes.get(i).map_or("", String::as_str);
     for label in 0..n {
@@ -35,7 +36,9 @@ pub fn draw(title: &str, evaluation: &Evaluation, classes: &[String]) -> String 
             let x = left + cell * predicted as f64;
             let part = count as f64 / all;
             let hover = format!("{} taken for {}: {count} ({})", name(label), name(predicted), percent(part));
-            svg.rect([x, y, cell, cell], &shade(part, label == predicted), "#ffffff", &hover);
+            let fill = shade(part, label == predicted);
+            // A border would hide what is small.
+            svg.rect([x, y, cell, cell], &fill, if named { "#ffffff" } else { &fill }, &hover);
             if count > 0 && n <= COUNTED {
                 let ink = if part > 0.3 { "#ffffff" } else { INK };
                 svg.text(x + cell / 2.0, y + cell / 2.0 + 0.36 * font, Anchor::Middle, font, ink, &count.to_string());
@@ -64,4 +67,19 @@ fn shade(part: f64, right: bool) -> String {
     let strength = part.clamp(0.0, 1.0).sqrt();
     let mix = full.map(|c| (246.0 + (c - 246.0) * strength).round() as u8);
     format!("#{:02x}{:02x}{:02x}", mix[0], mix[1], mix[2])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_fit_beside_few_classes_and_cells_show_among_many() {
+        let picture = draw("a model with a name", &Evaluation::new(2), &["a".into(), "b".into()]);
+        let width = picture.split_once("width=\"").unwrap().1.split_once('"').unwrap().0;
+        let words = picture.lines().find(|line| line.contains("Rows are")).unwrap();
+        let words = words.split_once('>').unwrap().1.split_once('<').unwrap().0;
+        assert!(width.parse::<f64>().unwrap() > 24.0 + text_width(words, 12.0), "{width}");
+        assert!(!draw("many", &Evaluation::new(300), &[]).contains("stroke=\"#ffffff\""));
+    }
 }

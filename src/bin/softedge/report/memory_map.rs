@@ -52,7 +52,9 @@ pub fn draw(name: &str, view: View<'_>, map: &ArenaMap) -> String {
     svg.heading(LEFT, 32.0, 17.0, &format!("{name}: memory of one inference"));
     let alive = match bytes(bound) {
         least if bound == peak => format!("The arena takes {least}, the least there can be: so much is alive at once."),
-        least => format!("The arena takes {}; {least} are alive at once, so less is not possible.", bytes(peak)),
+        least => {
+            format!("The arena takes {}; {least} are alive at once, and no plan takes less than that.", bytes(peak))
+        }
     };
     let subtitle = format!("{} ops over {} tensors. {alive}", view.n_ops(), map.blocks.len());
     svg.text(LEFT, 52.0, Anchor::Start, 12.0, MUTED, &subtitle);
@@ -61,7 +63,7 @@ pub fn draw(name: &str, view: View<'_>, map: &ArenaMap) -> String {
     for kib in ticks(0.0, top / 1024.0, 6) {
         let at = y((kib * 1024.0) as usize);
         svg.line([LEFT, at, LEFT + plot, at], GRID, 1.0, "");
-        svg.text(LEFT - 8.0, at + 4.0, Anchor::End, 11.0, MUTED, &format!("{kib} KiB"));
+        svg.text(LEFT - 8.0, at + 4.0, Anchor::End, 11.0, MUTED, &format!("{} KiB", (1e6 * kib).round() / 1e6));
     }
     for block in &map.blocks {
         draw_block(&mut svg, block, [x(block.life.start), x(block.life.end), y(block.place.end), y(block.place.start)]);
