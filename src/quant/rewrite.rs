@@ -359,7 +359,7 @@ impl<'a> Rewrite<'a> {
                     DType::I16 => ops::linear::LinearI16 { rows, k, n }.into(),
                     _ => ops::linear::LinearI8 { rows, k, n, zero: r.y.zero, lo: r.lo, hi: 127 }.into(),
                 };
-                let scratch = self.scratch(y_id, op, 1);
+                let scratch = self.scratch(y_id, op, 1)?;
                 self.out.push(op, &r.operands, &[Some(r.y.id), scratch]);
             }
             Op::Conv(s) => {
@@ -373,7 +373,7 @@ impl<'a> Rewrite<'a> {
                     &s.to_words(),
                     y_id,
                     &r,
-                );
+                )?;
             }
             Op::Depthwise(s) => {
                 let filters = s.c / s.share;
@@ -387,7 +387,7 @@ impl<'a> Rewrite<'a> {
                     &s.to_words(),
                     y_id,
                     &r,
-                );
+                )?;
             }
             Op::Relu(_) => {
                 // Folded into the op before, or a clamp at the zero point by table.
@@ -623,7 +623,7 @@ impl<'a> Rewrite<'a> {
         words: &[u32],
         y_id: TensorId,
         r: &Requantised,
-    ) {
+    ) -> Result<(), HostError> {
         let mut words = words.to_vec();
         words.push(r.x.zero as u32);
         let op = if r.y.dtype == DType::I16 {
@@ -633,8 +633,11 @@ impl<'a> Rewrite<'a> {
             narrow(narrow_shape(&words))
         };
         let mut outs = vec![Some(r.y.id)];
-        outs.extend((1..op.signature().n_outs()).map(|i| self.scratch(y_id, op, i)));
+        for i in 1..op.signature().n_outs() {
+            outs.push(self.scratch(y_id, op, i)?);
+        }
         self.out.push(op, &r.operands, &outs);
+        Ok(())
     }
 
     /// `y = a + b`, where `b` is an activation or a constant (a position embedding).
