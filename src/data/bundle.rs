@@ -67,20 +67,23 @@ const STRIDE: usize = 64;
 ///
 /// Channels are acceleration x, y, z (1 = 2 mg = 0.0196 m/s^2) and angular rate x, y, z (1 = 0.5
 /// degrees per second), 50 Hz; a window is 2.56 s and starts 1.28 s after the one before. Subjects
-/// 1 to 8 are for training, 9 and 10 for the test: it asks how well the model knows strangers.
+/// 1 to 8 are for training, 9 and 10 for the test: it asks how well the model knows strangers. Subjects are
+/// [groups](Dataset::groups), so a validation set is of strangers, too.
 pub fn watch() -> Result<(Dataset, Dataset), HostError> {
     let recordings = recordings()?;
     let set = |subjects: core::ops::Range<usize>| {
-        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        let (mut values, mut labels, mut people) = (Vec::new(), Vec::new(), Vec::new());
         let per_subject = EXERCISES.len() * SIDES;
         let chosen = recordings.chunks_exact(LENGTH * CHANNELS).enumerate();
         for (i, recording) in chosen.skip(subjects.start * per_subject).take(subjects.len() * per_subject) {
             for start in (0..=LENGTH - WINDOW).step_by(STRIDE) {
                 values.extend_from_slice(&recording[start * CHANNELS..][..WINDOW * CHANNELS]);
                 labels.push((i / SIDES % EXERCISES.len()) as u32);
+                people.push((i / per_subject) as u32);
             }
         }
-        Dataset::new("watch", [1, WINDOW, CHANNELS], Raw::I16(values), labels, EXERCISES.map(String::from).to_vec())
+        let classes = EXERCISES.map(String::from).to_vec();
+        Dataset::new("watch", [1, WINDOW, CHANNELS], Raw::I16(values), labels, classes)?.with_groups(people)
     };
     Ok((set(0..8)?, set(8..SUBJECTS)?))
 }
@@ -144,6 +147,7 @@ mod tests {
         let (train, test) = open("watch", &Options::default()).unwrap();
         for (set, windows) in [(&train, 8 * 26), (&test, 2 * 26)] {
             assert_eq!((set.shape, set.classes.len()), ([1, 128, 6], 7));
+            assert!(set.groups.chunks(182).all(|person| person.iter().all(|p| *p == person[0])));
             for class in 0..7 {
                 assert_eq!(set.labels.iter().filter(|&&label| label == class).count(), windows);
             }

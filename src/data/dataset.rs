@@ -3,6 +3,7 @@
 use crate::error::HostError;
 use crate::math::random::Stream;
 use std::borrow::{Cow, ToOwned};
+use std::collections::BTreeMap;
 use std::format;
 use std::string::String;
 use std::vec;
@@ -69,6 +70,9 @@ pub struct Dataset {
     pub labels: Vec<u32>,
     /// Names of the classes.
     pub classes: Vec<String>,
+    /// What each sample comes from (a person, a recording), where samples of one group tell about each
+    /// other: a group is not split. Empty where every sample stands alone.
+    pub groups: Vec<u32>,
 }
 
 impl Dataset {
@@ -85,7 +89,7 @@ impl Dataset {
         labels: Vec<u32>,
         classes: Vec<String>,
     ) -> Result<Self, HostError> {
-        let set = Self { name: name.into(), shape, raw, labels, classes };
+        let set = Self { name: name.into(), shape, raw, labels, classes, groups: Vec::new() };
         let fail = |problem: String, remedy: &str| Err(HostError::new(&set.name, problem, remedy));
         let [h, w, c] = shape;
         if set.is_empty() {
@@ -116,6 +120,19 @@ impl Dataset {
             );
         }
         Ok(set)
+    }
+
+    /// The same samples, of these groups.
+    ///
+    /// # Errors
+    ///
+    /// Not one group for each sample.
+    pub fn with_groups(self, groups: Vec<u32>) -> Result<Self, HostError> {
+        if groups.len() != self.len() {
+            let problem = format!("{} groups and {} samples", groups.len(), self.len());
+            return Err(HostError::new(self.name, problem, "give every sample a group"));
+        }
+        Ok(Self { groups, ..self })
     }
 
     /// Number of samples.
@@ -198,13 +215,15 @@ impl Dataset {
         if let Some(i) = indices.iter().find(|&&i| i >= samples) {
             return Err(HostError::new(&self.name, format!("sample {i} of {samples}"), "indices count from 0"));
         }
-        Self::new(
+        let set = Self::new(
             self.name.clone(),
             self.shape,
             self.raw.gather(self.width(), indices),
             indices.iter().map(|&i| self.labels[i]).collect(),
             self.classes.clone(),
-        )
+        )?;
+        let groups = indices.iter().filter_map(|&i| self.groups.get(i).copied()).collect();
+        Ok(Self { groups, ..set })
     }
 
     /// These samples, then those of `other`.
@@ -221,6 +240,13 @@ impl Dataset {
             _ => unreachable!("checked to be of one type"),
         }
         self.labels.extend(&other.labels);
+        // Groups of two sets have nothing to do with each other.
+        let next = self.groups.iter().max().map_or(0, |last| last + 1);
+        if !self.groups.is_empty() && !other.groups.is_empty() {
+            self.groups.extend(other.groups.iter().map(|group| next + group));
+        } else {
+            self.groups.clear();
+        }
         Ok(self)
     }
 
@@ -234,15 +260,16 @@ impl Dataset {
         Ok(self)
     }
 
-    /// Splits off `fraction` of every class for validation: `(train, validation)`.
+    /// Splits off `fraction` of every class, or of the groups where there are any, for validation:
+    /// `(train, validation)`.
     ///
-    /// The choice depends on `seed` and the labels alone; both parts keep the order of samples. A
+    /// The choice depends on `seed` and the labels or groups alone; both parts keep the order of samples. A
     /// class of at least two samples has at least one in each part, a single sample goes to
-    /// training.
+    /// training; of two groups and more, at least one is in each part.
     ///
     /// # Errors
     ///
-    /// A fraction outside `(0, 1)`, or no class of two samples.
+    /// A fraction outside `(0, 1)`, no class of two samples, or a single group.
     pub fn split(&self, fraction: f32, seed: u64) -> Result<(Self, Self), HostError> {
         if !(fraction > 0.0 && fraction < 1.0) {
             return Err(HostError::new(
@@ -251,29 +278,38 @@ impl Dataset {
                 "give a fraction between 0 and 1, such as 0.2",
             ));
         }
+        // Samples that stay together, in lists of which a part each is held out.
+        let lists: Vec<Vec<Vec<usize>>> = if self.groups.is_empty() {
+            let mut by_class = vec![Vec::new(); self.classes.len()];
+            self.labels.iter().enumerate().for_each(|(i, &label)| by_class[label as usize].push(vec![i]));
+            by_class
+        } else {
+            let mut groups = BTreeMap::new();
+            self.groups.iter().enumerate().for_each(|(i, &group)| groups.entry(group).or_insert_with(Vec::new).push(i));
+            vec![groups.into_values().collect()]
+        };
         let mut held_out = vec![false; self.len()];
-        let mut by_class = vec![Vec::new(); self.classes.len()];
-        self.labels.iter().enumerate().for_each(|(i, &label)| by_class[label as usize].push(i));
-        for (class, mut members) in by_class.into_iter().enumerate() {
+        for (list, mut members) in lists.into_iter().enumerate() {
             if members.len() < 2 {
                 continue;
             }
             let count = ((members.len() as f64 * f64::from(fraction)).round() as usize).clamp(1, members.len() - 1);
-            let stream = Stream::new(seed).fork(class as u64);
+            let stream = Stream::new(seed).fork(list as u64);
             // The first `count` steps of a Fisher-Yates shuffle.
             for i in 0..count {
                 let left = (members.len() - i) as u32;
                 members.swap(i, i + stream.below(i as u64, left) as usize);
-                held_out[members[i]] = true;
+                members[i].iter().for_each(|&sample| held_out[sample] = true);
             }
         }
         let (validation, train): (Vec<usize>, Vec<usize>) = (0..self.len()).partition(|&i| held_out[i]);
         if validation.is_empty() {
-            return Err(HostError::new(
-                &self.name,
-                "no class has two samples, so none can be held out",
-                "give more samples, or a test set of its own",
-            ));
+            let (problem, remedy) = if self.groups.is_empty() {
+                ("no class has two samples, so none can be held out", "give more samples, or a test set of its own")
+            } else {
+                ("all samples are of one group, which is not split", "give samples of others, or a test set of its own")
+            };
+            return Err(HostError::new(&self.name, problem, remedy));
         }
         Ok((self.subset(&train)?, self.subset(&validation)?))
     }
@@ -469,6 +505,26 @@ mod tests {
         assert_eq!((&*train.labels, &*test.classes[2]), (&[1, 2, 1][..], "eel"));
         let set = Dataset { classes: names(3), labels: vec![1, 2, 1], ..set() };
         assert_eq!(set.with_classes(&named(&["2", "1"])).unwrap().labels, [1, 0, 1]);
+    }
+
+    #[test]
+    fn groups_stay_together() {
+        let labels: Vec<u32> = (0..60).map(|i| i % 3).collect();
+        let groups: Vec<u32> = (0..60).map(|i| i / 7).collect();
+        let raw = Raw::U8((0..60).collect());
+        let set = Dataset::new("g", [1, 1, 1], raw, labels, names(3)).unwrap().with_groups(groups).unwrap();
+        for seed in 0..5 {
+            let (train, validation) = set.split(0.3, seed).unwrap();
+            assert_eq!(train.len() + validation.len(), 60);
+            assert!((14..=21).contains(&validation.len()), "three groups of nine");
+            assert!(train.groups.iter().all(|group| !validation.groups.contains(group)));
+            assert_eq!(validation.groups.len(), validation.len());
+        }
+        assert_ne!(set.split(0.3, 0).unwrap(), set.split(0.3, 1).unwrap());
+        let twice = set.clone().join(&set).unwrap();
+        assert_eq!((twice.groups[59], twice.groups[60], twice.groups[119]), (8, 9, 17));
+        assert!(set.clone().with_groups(vec![0; 60]).unwrap().split(0.3, 0).is_err());
+        assert!(set.with_groups(vec![0; 59]).is_err());
     }
 
     #[test]
