@@ -119,10 +119,19 @@ struct Tiles {
     lo: u32,
 }
 
+/// The assembler of a naked function knows the target but not the CPU of a Cortex-M33's flags: this names
+/// the architecture that all instructions here are of.
+macro_rules! isa {
+    () => {
+        ".arch armv7e-m"
+    };
+}
+
 /// Widens `n > 0` groups into the words `to[0]` and `to[4]` of every eight.
 #[unsafe(naked)]
 unsafe extern "C" fn widen(x: *const [i8; GROUP], n: usize, to: *mut i32) {
     naked_asm!(
+        isa!(),
         "1:",
         "ldr r3, [r0], #4",
         "sxtb16 r12, r3",
@@ -139,6 +148,7 @@ unsafe extern "C" fn widen(x: *const [i8; GROUP], n: usize, to: *mut i32) {
 #[unsafe(naked)]
 unsafe extern "C" fn widen_pair(w0: *const [i8; GROUP], w1: *const [i8; GROUP], n: usize, to: *mut i32) {
     naked_asm!(
+        isa!(),
         "push {{r4-r7}}",
         "1:",
         "ldr r6, [r0], #4",
@@ -229,6 +239,7 @@ unsafe extern "C" fn tile_sums(
     bias1: i32,
 ) {
     naked_asm!(
+        isa!(),
         // w_end is to lie at [sp, #4], sums at [sp, #8].
         "push {{r1-r11, lr}}",
         "ldrd r4, r5, [sp, #48]",
@@ -266,6 +277,7 @@ unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
         };
     }
     naked_asm!(
+        isa!(),
         "ldr r1, [r0, #8]",
         "push {{r0, r1, r4-r11, lr}}",
         "mov r12, r0",
