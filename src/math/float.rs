@@ -16,7 +16,7 @@ pub fn sqrt(x: f32) -> f32 {
 /// the relative error (times 1.5). On an FPU half the instructions of libm's integers; without one, four times.
 #[cfg(all(not(feature = "std"), feature = "fast-math"))]
 fn fast_sqrt(x: f32) -> f32 {
-    if !(x >= f32::MIN_POSITIVE && x < f32::INFINITY) {
+    if !(f32::MIN_POSITIVE..f32::INFINITY).contains(&x) {
         return libm::sqrtf(x);
     }
     let half = 0.5 * x;
