@@ -24,7 +24,7 @@ const MOST_PIXELS: usize = 1 << 24;
 ///
 /// `options.size` stretches images to one size (bilinear; the aspect ratio is not kept); without
 /// it all must have the size of the first. `options.channels` is 1 for grey or 3 for RGB; without
-/// it the first image decides, and colour after grey is an error. 16-bit images become 8-bit; see [`image`].
+/// it the first image decides, and colour after grey is an error. 16-bit images become 8-bit; see [`image()`].
 ///
 /// # Errors
 ///
