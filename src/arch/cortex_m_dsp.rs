@@ -3,8 +3,9 @@
 //! `SXTB16` leaves them; the words of a tile's rows, and of its columns, alternate.
 #![allow(unsafe_code)]
 
+use super::depthwise::{self, QUAD, Sums, Taps};
 use super::products::{Columns, Core, Output, Pair, Scale, TILE_COLUMNS, TILE_ROWS};
-use core::arch::naked_asm;
+use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 use core::ops::Range;
 
@@ -320,6 +321,114 @@ unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
         "str r3, [r12, #20]",
         "bne 2b",
         "add sp, #8",
+        "pop {{r4-r11, pc}}",
+    )
+}
+
+impl depthwise::Core for Dsp {
+    /// Channels 0 and 2, then 1 and 3.
+    const WORDS: usize = 2;
+
+    #[inline(always)]
+    fn widen(quad: [i8; QUAD], to: &mut [i32]) {
+        let quad = i32::from_le_bytes(quad.map(|v| v as u8));
+        let (even, odd): (i32, i32);
+        // SAFETY: two instructions between registers, which every core with packed products has.
+        unsafe {
+            asm!(
+                "sxtb16 {even}, {quad}", "sxtb16 {odd}, {quad}, ror #8",
+                quad = in(reg) quad, even = out(reg) even, odd = lateout(reg) odd,
+                options(pure, nomem, nostack, preserves_flags)
+            );
+        }
+        to.iter_mut().zip([even, odd]).for_each(|(to, pair)| *to = pair);
+    }
+
+    #[inline(always)]
+    fn add(taps: Taps, strip: &[i32], weights: &[i32], sums: &mut [Sums]) {
+        if taps.fit::<Self>(sums.len(), strip.len(), weights.len()) {
+            let step = (taps.row - taps.taps * Self::WORDS) * size_of::<i32>();
+            let (x, w, stride) = (strip.as_ptr(), weights.as_ptr(), taps.stride * size_of::<i32>());
+            let (rows, taps, pixels) = (taps.rows, taps.taps, sums.len());
+            // SAFETY: all that is read lies inside both slices, as was just asked.
+            unsafe { add(&mut Row { x, w, sums: sums.as_mut_ptr(), rows, step, taps, stride, pixels }) };
+        }
+    }
+}
+
+/// What [`add`] is told.
+#[repr(C)]
+struct Row {
+    x: *const i32,
+    w: *const i32,
+    sums: *mut Sums,
+    rows: usize,
+    /// Bytes from the end of a row of taps to the next row of the strip.
+    step: usize,
+    taps: usize,
+    /// Bytes between neighbouring pixels.
+    stride: usize,
+    pixels: usize,
+}
+
+/// Adds the taps of every pixel to its sums. The taps of a row are entered so far from their end as there
+/// are taps.
+#[unsafe(naked)]
+unsafe extern "C" fn add(row: *mut Row) {
+    macro_rules! tap {
+        () => {
+            "
+            ldrd r2, r3, [r1], #8
+            ldrd r8, r9, [r0], #8
+            smlabb r4, r8, r2, r4
+            smlabb r5, r9, r3, r5
+            smlatt r6, r8, r2, r6
+            smlatt r7, r9, r3, r7
+            "
+        };
+    }
+    naked_asm!(
+        isa!(),
+        "push {{r0, r4-r11, lr}}",
+        "ldr r10, [r0, #16]",
+        "ldr r1, [r0, #20]",
+        "rsb r1, #8",
+        "movs r2, #24",
+        "adr lr, 5f",
+        "mla lr, r1, r2, lr",
+        "orr lr, #1",
+        "2:",
+        "ldr r12, [sp]",
+        "ldm r12, {{r0, r1, r2, r11}}",
+        "ldm r2, {{r4-r7}}",
+        "3:",
+        "bx lr",
+        ".p2align 2",
+        "5:",
+        tap!(),
+        tap!(),
+        tap!(),
+        tap!(),
+        tap!(),
+        tap!(),
+        tap!(),
+        tap!(),
+        "add r0, r10",
+        "subs r11, #1",
+        "bne 3b",
+        "ldr r12, [sp]",
+        "ldr r2, [r12, #8]",
+        "stmia r2!, {{r4-r7}}",
+        "str r2, [r12, #8]",
+        "ldr r0, [r12]",
+        "ldr r3, [r12, #24]",
+        "add r0, r3",
+        "str r0, [r12]",
+        "ldr r3, [r12, #28]",
+        "subs r3, #1",
+        "str r3, [r12, #28]",
+        "bne 2b",
+        "add sp, #4",
         "pop {{r4-r11, pc}}",
     )
 }

@@ -5,8 +5,10 @@
 
 #[cfg(cortex_m = "dsp")]
 mod cortex_m_dsp;
+// Other cores keep to plain loops, and only plan for the scratch of these.
+#[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
+mod depthwise;
 mod generic;
-// Other cores keep to plain products, and only plan for panels.
 #[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
 mod products;
 #[cfg(any(test, cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
@@ -14,6 +16,7 @@ mod words;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
 
+pub(crate) use depthwise::Sliding;
 pub(crate) use generic::Matrix;
 pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16};
 
@@ -43,6 +46,49 @@ pub(crate) fn products<O: Output>(
             || generic::products(s, rows, channels, output, y, buffer),
         );
     }
+}
+
+/// `y = output(requantise(bias + sum x w))`, each channel by itself, for int8 activations and weights, or
+/// `plain(output, y)` on cores that have nothing better.
+///
+/// `scratch` has [`Sliding::scratch`] words. No sum overflows: the checker proved it.
+#[inline(always)]
+pub(crate) fn depthwise<O: Output>(
+    s: &Sliding,
+    x: &[i8],
+    channels: Channels<'_>,
+    output: O,
+    y: &mut [O::T],
+    scratch: &mut [i32],
+    plain: impl FnOnce(O, &mut [O::T]),
+) {
+    #[cfg(cortex_m = "dsp")]
+    depthwise::run::<cortex_m_dsp::Dsp, _>(s, x, channels, output, y, scratch);
+    #[cfg(any(cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
+    depthwise::run::<words::Words, _>(s, x, channels, output, y, scratch);
+    #[cfg(not(any(cortex_m, target_arch = "riscv32")))]
+    {
+        let _ = (s, x, channels, scratch);
+        vectorised(
+            #[inline(always)]
+            || plain(output, y),
+        );
+    }
+    #[cfg(any(cortex_m, target_arch = "riscv32"))]
+    let _ = plain;
+}
+
+/// As [`depthwise`], on the path of cores that multiply one pair of values at a time.
+#[cfg(test)]
+pub(crate) fn depthwise_by_words<O: Output>(
+    s: &Sliding,
+    x: &[i8],
+    channels: Channels<'_>,
+    output: O,
+    y: &mut [O::T],
+    scratch: &mut [i32],
+) {
+    depthwise::run::<words::Words, _>(s, x, channels, output, y, scratch);
 }
 
 /// `c = a . b` (`accumulate` false) or `c += a . b` (true) for `a[rows, k]`, `b[k, cols]`, `c[rows, cols]`.

@@ -5,7 +5,7 @@
 //! [`TILE_ROWS`] x [`TILE_COLUMNS`] sums at a time, which stay in registers. What "widened" means is up
 //! to the core. Rows that are missing in the last tile are zero; any shape will do.
 
-use crate::math::fixed::{Requantise, saturate_i8, saturate_i16};
+use crate::math::fixed::{Requantise, mul_high, saturate_i8, saturate_i16};
 use core::slice::ChunksExact;
 
 /// Rows of activations in a tile.
@@ -77,7 +77,7 @@ pub(crate) trait Output: Copy {
     fn put(self, q: i32) -> Self::T;
 
     /// The result and this, if they are int8: some cores have a way of their own for it.
-    #[cfg_attr(not(any(cortex_m = "dsp", cortex_m = "v7")), allow(dead_code))]
+    #[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
     #[inline(always)]
     fn as_i8(self, _: &mut [Self::T]) -> Option<(&mut [i8], ToI8)> {
         None
@@ -197,7 +197,6 @@ impl Columns<'_, i8> {
 }
 
 /// Requantisation to int8 by the high word of a product alone: `(h + round) >> shift`.
-#[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub(super) struct Scale {
@@ -207,7 +206,6 @@ pub(super) struct Scale {
     shift: u32,
 }
 
-#[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
 impl Scale {
     /// `None` where the scale or the output has another form: a product is below 2^62 and a zero point
     /// below 2^8, so up to 23 bits of shift the sum with `round` stays inside 32.
@@ -219,6 +217,12 @@ impl Scale {
             round: (1 << (shift - 1)) + (to.zero << shift),
             shift,
         })
+    }
+
+    /// The result of a sum, not below `lo`.
+    #[inline(always)]
+    pub(super) fn apply(self, sum: i32, lo: i32) -> i8 {
+        saturate_i8(((mul_high(sum, self.multiplier) + self.round) >> self.shift).max(lo))
     }
 }
 

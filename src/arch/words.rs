@@ -2,6 +2,7 @@
 //! several words load at once; weights are read as they are.
 #![allow(unsafe_code)]
 
+use super::depthwise::{self, QUAD, Taps};
 use super::products::{Columns, Core, Output, Pair, TILE_ROWS};
 
 pub(super) enum Words {}
@@ -72,12 +73,226 @@ fn sums(block: &[i32], w: &[i8], bias: i32) -> Sums {
     rows.iter().zip(w).fold([bias; TILE_ROWS], |sums, (x, &w)| core::array::from_fn(|i| sums[i] + x[i] * i32::from(w)))
 }
 
+impl depthwise::Core for Words {
+    const WORDS: usize = QUAD;
+
+    #[inline(always)]
+    fn widen(quad: [i8; QUAD], to: &mut [i32]) {
+        to.iter_mut().zip(quad).for_each(|(to, value)| *to = i32::from(value));
+    }
+
+    #[inline(always)]
+    fn add(taps: Taps, strip: &[i32], weights: &[i32], sums: &mut [depthwise::Sums]) {
+        #[cfg(cortex_m)]
+        if taps.fit::<Self>(sums.len(), strip.len(), weights.len()) {
+            // SAFETY: all that is read lies inside both slices, as was just asked.
+            unsafe { cortex_m::add(&mut cortex_m::Row::new(taps, strip, weights, sums)) };
+        }
+        #[cfg(not(cortex_m))]
+        for (pixel, sums) in sums.iter_mut().enumerate() {
+            let rows = strip.get(pixel * taps.stride..).unwrap_or_default().chunks(taps.row);
+            for (x, w) in rows.zip(weights.chunks_exact(taps.taps * QUAD)) {
+                for (x, w) in x.as_chunks::<QUAD>().0.iter().zip(w.as_chunks::<QUAD>().0) {
+                    *sums = core::array::from_fn(|i| sums[i] + x[i] * w[i]);
+                }
+            }
+        }
+    }
+}
+
 #[cfg(cortex_m)]
 mod cortex_m {
     use super::Sums;
+    use crate::arch::depthwise::{self, QUAD, Taps};
     #[cfg(cortex_m = "v7")]
     use crate::arch::products::{Channel, Columns, Scale, TILE_ROWS};
     use core::arch::naked_asm;
+    use core::ops::Range;
+
+    /// What [`add`] is told.
+    #[repr(C)]
+    pub(super) struct Row {
+        x: *const i32,
+        w: *const i32,
+        w_end: *const i32,
+        /// Bytes from the end of a row of taps to the next row of the strip.
+        step: usize,
+        taps: usize,
+        /// Bytes between neighbouring pixels.
+        stride: usize,
+        sums: *mut depthwise::Sums,
+        pixels: usize,
+    }
+
+    impl Row {
+        #[inline(always)]
+        pub(super) fn new(taps: Taps, strip: &[i32], weights: &[i32], sums: &mut [depthwise::Sums]) -> Self {
+            let Range { start: w, end: w_end } =
+                weights.get(..taps.rows * taps.taps * QUAD).unwrap_or_default().as_ptr_range();
+            let step = (taps.row - taps.taps * QUAD) * size_of::<i32>();
+            let (stride, pixels) = (taps.stride * size_of::<i32>(), sums.len());
+            Self { x: strip.as_ptr(), w, w_end, step, taps: taps.taps, stride, sums: sums.as_mut_ptr(), pixels }
+        }
+    }
+
+    /// Adds the taps of every pixel to its sums. The taps of a row are entered so far from their end as
+    /// there are taps.
+    #[cfg(cortex_m = "v7")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn add(row: *mut Row) {
+        macro_rules! tap {
+            () => {
+                "
+                ldmia.w r0!, {{r8-r11}}
+                ldmia.w r1!, {{r2, r3}}
+                mla r4, r8, r2, r4
+                mla r5, r9, r3, r5
+                ldmia.w r1!, {{r2, r3}}
+                mla r6, r10, r2, r6
+                mla r7, r11, r3, r7
+                "
+            };
+        }
+        naked_asm!(
+            "ldr r1, [r0, #8]",
+            "push {{r0, r1, r4-r11, lr}}",
+            "ldr r12, [r0, #12]",
+            "ldr r1, [r0, #16]",
+            "rsb r1, #8",
+            "movs r2, #28",
+            "adr lr, 5f",
+            "mla lr, r1, r2, lr",
+            "orr lr, #1",
+            "2:",
+            "ldr r2, [sp]",
+            "ldr r0, [r2]",
+            "ldr r1, [r2, #4]",
+            "ldr r3, [r2, #24]",
+            "ldm r3, {{r4-r7}}",
+            "3:",
+            "bx lr",
+            ".p2align 2",
+            "5:",
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            "ldr r2, [sp, #4]",
+            "add r0, r12",
+            "cmp r1, r2",
+            "bne 3b",
+            "ldr r2, [sp]",
+            "ldr r3, [r2, #24]",
+            "stmia r3!, {{r4-r7}}",
+            "str r3, [r2, #24]",
+            "ldr r0, [r2]",
+            "ldr r3, [r2, #20]",
+            "add r0, r3",
+            "str r0, [r2]",
+            "ldr r3, [r2, #28]",
+            "subs r3, #1",
+            "str r3, [r2, #28]",
+            "bne 2b",
+            "add sp, #8",
+            "pop {{r4-r11, pc}}",
+        )
+    }
+
+    /// As above, in the registers and instructions of ARMv6-M: sums are in the high registers, products
+    /// overwrite the words.
+    #[cfg(cortex_m = "v6")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn add(row: *mut Row) {
+        macro_rules! tap {
+            () => {
+                "
+                ldm r0!, {{r4-r7}}
+                ldm r1!, {{r2, r3}}
+                muls r4, r2, r4
+                add r8, r4
+                muls r5, r3, r5
+                add r9, r5
+                ldm r1!, {{r2, r3}}
+                muls r6, r2, r6
+                add r10, r6
+                muls r7, r3, r7
+                add r11, r7
+                "
+            };
+        }
+        naked_asm!(
+            "push {{r4-r7, lr}}",
+            "mov r4, r8",
+            "mov r5, r9",
+            "mov r6, r10",
+            "mov r7, r11",
+            "ldr r1, [r0, #12]",
+            "push {{r0, r1, r4-r7}}",
+            "ldr r1, [r0, #8]",
+            "mov r12, r1",
+            "ldr r1, [r0, #16]",
+            "movs r2, #8",
+            "subs r2, r2, r1",
+            "movs r1, #22",
+            "muls r2, r1, r2",
+            "adr r1, 5f",
+            "adds r1, r1, r2",
+            "adds r1, #1",
+            "mov lr, r1",
+            "2:",
+            "ldr r2, [sp]",
+            "ldr r3, [r2, #24]",
+            "ldm r3!, {{r4-r7}}",
+            "mov r8, r4",
+            "mov r9, r5",
+            "mov r10, r6",
+            "mov r11, r7",
+            "ldr r0, [r2]",
+            "ldr r1, [r2, #4]",
+            "3:",
+            "bx lr",
+            ".p2align 2",
+            "5:",
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            tap!(),
+            "ldr r2, [sp, #4]",
+            "adds r0, r0, r2",
+            "cmp r1, r12",
+            "bne 3b",
+            "ldr r2, [sp]",
+            "ldr r3, [r2, #24]",
+            "mov r4, r8",
+            "mov r5, r9",
+            "mov r6, r10",
+            "mov r7, r11",
+            "stm r3!, {{r4-r7}}",
+            "str r3, [r2, #24]",
+            "ldr r0, [r2]",
+            "ldr r3, [r2, #20]",
+            "adds r0, r0, r3",
+            "str r0, [r2]",
+            "ldr r3, [r2, #28]",
+            "subs r3, #1",
+            "str r3, [r2, #28]",
+            "bne 2b",
+            "pop {{r0, r1, r4-r7}}",
+            "mov r8, r4",
+            "mov r9, r5",
+            "mov r10, r6",
+            "mov r11, r7",
+            "pop {{r4-r7, pc}}",
+        )
+    }
 
     /// One weight with four words: six instructions for four products.
     #[cfg(cortex_m = "v7")]

@@ -16,8 +16,8 @@ pub(super) fn run<S: Runs>(kind: Kind, words: &[u32; MAX_SHAPE_WORDS], o: &mut O
         LinearI16: linear::forward_i16(i8, i8, i32, i32, i8, i16_mut, i32_mut);
         ConvI8: conv::forward_i8(i8, i8, i32, i32, i8, i8_mut, i8_mut, i32_mut);
         ConvI16: conv::forward_i16(i8, i8, i32, i32, i8, i16_mut, i8_mut, i32_mut);
-        DepthwiseI8: depthwise::forward_i8(i8, i8, i32, i32, i8, i8_mut);
-        DepthwiseI16: depthwise::forward_i16(i8, i8, i32, i32, i8, i16_mut);
+        DepthwiseI8: depthwise::forward_i8(i8, i8, i32, i32, i8, i8_mut, i32_mut);
+        DepthwiseI16: depthwise::forward_i16(i8, i8, i32, i32, i8, i16_mut, i32_mut);
         LayerNormI8: layer_norm::forward_i8(i16, i16, i32, i8_mut);
         LayerNormI16: layer_norm::forward_i16(i16, i16, i32, i16_mut);
         TableI8: table::forward_i8(i8, i8_mut) @ in_place;

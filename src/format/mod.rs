@@ -72,7 +72,7 @@ pub use write::write;
 use crate::Error;
 
 /// The version this library writes and reads.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// First word of every file: the bytes `SOFT`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SOFT");

@@ -43,12 +43,10 @@ impl Requantise {
         Self { multiplier, shift }
     }
 
-    #[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
     pub(crate) const fn multiplier(self) -> i32 {
         self.multiplier
     }
 
-    #[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
     pub(crate) const fn shift(self) -> u32 {
         self.shift
     }
@@ -65,7 +63,7 @@ impl Requantise {
 
 /// The high word of `a * b`, where `b` is not negative.
 #[inline(always)]
-const fn mul_high(a: i32, b: i32) -> i32 {
+pub(crate) const fn mul_high(a: i32, b: i32) -> i32 {
     if cfg!(cortex_m = "v6") {
         // ARMv6-M multiplies 32 bits by 32 into 32 only: products of halves then, each of which fits.
         let ((a0, a1), (b0, b1)) = ((a & 0xffff, a >> 16), (b & 0xffff, b >> 16));

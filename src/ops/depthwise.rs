@@ -3,8 +3,8 @@
 
 use super::window::{Axis, Overlap};
 use super::{DType, Signature, f32s, i8s, i32s, operand};
-use crate::arch::vectorised;
-use crate::math::fixed::{requantise, saturate_i8, saturate_i16};
+use crate::arch::{self, Channels, Output, Sliding, ToI8, ToI16, vectorised};
+use crate::math::fixed::requantise;
 
 shape! {
     /// `x[batch, h, w, c]`, `w[kh, kw, c/share]`, `b[c/share]`? -> `y[batch, oh, ow, c]`.
@@ -71,6 +71,13 @@ impl Depthwise {
     /// Number of filters.
     const fn filters(&self) -> usize {
         self.c / self.share
+    }
+
+    /// As a core is told it.
+    const fn sliding(&self, zero_in: i32) -> Sliding {
+        let Self { h, w, c, kh, kw, stride_h, stride_w, pad_h, pad_w, share, .. } = *self;
+        let (oh, ow, zero_in) = (self.oh(), self.ow(), zero_in as i8);
+        Sliding { h, w, c, kh, kw, stride_h, stride_w, pad_h, pad_w, share, oh, ow, zero_in }
     }
 
     const fn x_dims(&self) -> [usize; 4] {
@@ -443,7 +450,7 @@ impl DepthwiseI8 {
         Depthwise::from_words(&self.to_words())
     }
 
-    /// Inputs `x, w, bias, multiplier, shift`; output `y`.
+    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, scratch.
     pub const fn signature(&self) -> Signature {
         if self.lo < -128 || self.hi > 127 || self.lo > self.hi || self.zero < -128 || self.zero > 127 {
             return Signature::invalid("the output range of an int8 depthwise convolution leaves int8");
@@ -458,10 +465,19 @@ impl DepthwiseI8 {
 }
 
 /// Integer forward to int8.
-pub fn forward_i8(s: &DepthwiseI8, x: &[i8], w: &[i8], bias: &[i32], multiplier: &[i32], shift: &[i8], y: &mut [i8]) {
-    integer(&s.geometry(), s.zero_in, x, w, bias, multiplier, shift, y, |q| {
-        saturate_i8((q + s.zero).clamp(s.lo, s.hi))
-    });
+pub fn forward_i8(
+    s: &DepthwiseI8,
+    x: &[i8],
+    w: &[i8],
+    bias: &[i32],
+    multiplier: &[i32],
+    shift: &[i8],
+    y: &mut [i8],
+    scratch: &mut [i32],
+) {
+    let DepthwiseI8 { zero, lo, hi, .. } = *s;
+    let filters = Channels { w, bias, multiplier, shift };
+    integer(&s.geometry(), s.zero_in, x, filters, ToI8 { zero, lo, hi }, y, scratch);
 }
 
 shape! {
@@ -503,7 +519,7 @@ impl DepthwiseI16 {
         Depthwise::from_words(&self.to_words())
     }
 
-    /// Inputs `x, w, bias, multiplier, shift`; output `y`.
+    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, scratch.
     pub const fn signature(&self) -> Signature {
         integer_signature(&self.geometry(), self.zero_in, DType::I16)
     }
@@ -523,8 +539,10 @@ pub fn forward_i16(
     multiplier: &[i32],
     shift: &[i8],
     y: &mut [i16],
+    scratch: &mut [i32],
 ) {
-    integer(&s.geometry(), s.zero_in, x, w, bias, multiplier, shift, y, saturate_i16);
+    let filters = Channels { w, bias, multiplier, shift };
+    integer(&s.geometry(), s.zero_in, x, filters, ToI16, y, scratch);
 }
 
 const fn integer_signature(s: &Depthwise, zero_in: i32, y: DType) -> Signature {
@@ -537,47 +555,48 @@ const fn integer_signature(s: &Depthwise, zero_in: i32, y: DType) -> Signature {
     let per_filter = [s.filters()];
     Signature::new(
         &[i8s(&s.x_dims()), i8s(&s.w_dims()), i32s(&per_filter), i32s(&per_filter), i8s(&per_filter)],
-        &[operand(y, &s.y_dims())],
+        &[operand(y, &s.y_dims()), i32s(&[s.sliding(zero_in).scratch()])],
     )
 }
 
 #[inline(always)]
-fn integer<T: Copy + Default>(
+fn integer<O: Output<T: Copy + Default>>(
     s: &Depthwise,
     zero_in: i32,
     x: &[i8],
-    w: &[i8],
-    bias: &[i32],
-    multiplier: &[i32],
-    shift: &[i8],
-    y: &mut [T],
-    finish: impl Fn(i32) -> T,
+    filters: Channels<'_>,
+    output: O,
+    y: &mut [O::T],
+    scratch: &mut [i32],
 ) {
-    vectorised(
+    arch::depthwise(
+        &s.sliding(zero_in),
+        x,
+        filters,
+        output,
+        y,
+        scratch,
         #[inline(always)]
-        || Integer { s, zero_in, x, w, bias, multiplier, shift, y, finish }.all(s),
+        |output, y| Integer { s, zero_in, x, filters, y, output }.all(s),
     );
 }
 
-struct Integer<'a, T, F> {
+/// The plain version.
+struct Integer<'a, O: Output> {
     s: &'a Depthwise,
     zero_in: i32,
     x: &'a [i8],
-    w: &'a [i8],
-    bias: &'a [i32],
-    multiplier: &'a [i32],
-    shift: &'a [i8],
-    y: &'a mut [T],
-    finish: F,
+    filters: Channels<'a>,
+    y: &'a mut [O::T],
+    output: O,
 }
 
-impl<T: Copy + Default, F: Fn(i32) -> T> Pass for Integer<'_, T, F> {
+impl<O: Output<T: Copy + Default>> Pass for Integer<'_, O> {
     #[inline(always)]
     fn block<const V: usize, const G: usize>(&mut self, block: Block<V, G>) {
-        let Self { s, zero_in, x, w, .. } = *self;
+        let Self { s, zero_in, x, filters: Channels { w, bias, multiplier, shift }, output, .. } = *self;
         let (oh, ow, filters) = (s.oh(), s.ow(), s.filters());
-        let bias = block.spread(self.bias);
-        let (multiplier, shift) = (block.spread(self.multiplier), block.spread(self.shift));
+        let (bias, multiplier, shift) = (block.spread(bias), block.spread(multiplier), block.spread(shift));
         for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(self.y.chunks_exact_mut(oh * ow * s.c)) {
             for (oy, y) in y.chunks_exact_mut(ow * s.c).enumerate() {
                 let rows = s.vertical().inputs(oy);
@@ -601,11 +620,11 @@ impl<T: Copy + Default, F: Fn(i32) -> T> Pass for Integer<'_, T, F> {
                             }
                         }
                     }
-                    let mut out = [[T::default(); V]; G];
+                    let mut out = [[O::T::default(); V]; G];
                     let scales = multiplier.as_flattened().iter().zip(shift.as_flattened());
                     let sums = acc.as_flattened().iter().zip(scales);
                     for (out, (&acc, (&multiplier, &shift))) in out.as_flattened_mut().iter_mut().zip(sums) {
-                        *out = (self.finish)(requantise(acc, multiplier, shift as u32));
+                        *out = output.put(requantise(acc, multiplier, shift as u32));
                     }
                     block.store(out, y);
                 }
@@ -731,8 +750,15 @@ mod tests {
                 let shift: Vec<i8> = (0..len(4)).map(|j| 37 + (j % 3) as i8).collect();
                 let outputs = s.signature().output(0).len as usize;
                 let (mut y, mut y16) = (vec![0i8; outputs], vec![0i16; outputs]);
-                forward_i8(&s, &x, &w, &bias, &multiplier, &shift, &mut y);
-                forward_i16(&s16, &x, &w, &bias, &multiplier, &shift, &mut y16);
+                let mut scratch = vec![9; s.signature().output(1).len as usize];
+                forward_i8(&s, &x, &w, &bias, &multiplier, &shift, &mut y, &mut scratch);
+                forward_i16(&s16, &x, &w, &bias, &multiplier, &shift, &mut y16, &mut scratch);
+                let (mut by_words, mut by_words16) = (vec![0i8; outputs], vec![0i16; outputs]);
+                let filters = Channels { w: &w, bias: &bias, multiplier: &multiplier, shift: &shift };
+                let sliding = g.sliding(zero_in);
+                arch::depthwise_by_words(&sliding, &x, filters, ToI8 { zero, lo, hi }, &mut by_words, &mut scratch);
+                arch::depthwise_by_words(&sliding, &x, filters, ToI16, &mut by_words16, &mut scratch);
+                assert_eq!((&by_words, &by_words16), (&y, &y16), "{words:?} {zero_in}");
 
                 let mut acc: Vec<i128> = (0..outputs).map(|i| i128::from(bias[i % c / share])).collect();
                 taps(&g, |o, k, i| acc[o] += i.map_or(i128::from(zero_in), |i| i128::from(x[i])) * i128::from(w[k]));

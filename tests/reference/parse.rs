@@ -162,7 +162,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 pub fn parse(bytes: &[u8]) -> File {
     let mut header = Words { bytes, at: 0 };
     assert_eq!(&header.bytes(), b"SOFT", "magic");
-    assert_eq!(header.word(), 2, "version, and zero in the high half");
+    assert_eq!(header.word(), 3, "version, and zero in the high half");
     assert_eq!(header.count(), bytes.len(), "bytes of the file");
     assert_eq!(header.word(), crc32(&bytes[16..]), "CRC of everything after it");
     let [arena, params, grads, state] = header.counts();

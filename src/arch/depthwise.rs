@@ -1,0 +1,220 @@
+//! Integer depthwise convolutions: the blocking that every core shares, around the loop that each has
+//! for itself.
+//!
+//! Four channels go through the image together. The rows under the kernel are widened once, padding
+//! included, into a strip that moves down the image with it; what "widened" means is up to the core. All
+//! pixels are then alike, any shape will do.
+
+use super::products::{Channels, Output, Scale};
+use crate::math::fixed::Requantise;
+
+/// Channels that are computed together.
+pub(super) const QUAD: usize = 4;
+/// Taps of a row that a core takes in one go.
+pub(super) const MOST_TAPS: usize = 8;
+/// Words of a value of each channel, on the core that takes most.
+const MOST_WORDS: usize = QUAD;
+/// Pixels whose sums are kept before they are requantised.
+const PIXELS: usize = 8;
+
+/// The sums of four channels.
+pub(super) type Sums = [i32; QUAD];
+
+/// A kernel on an image: `x[images, h, w, c]`, `w[kh, kw, c/share]` -> `y[images, oh, ow, c]`.
+#[derive(Clone, Copy)]
+pub(crate) struct Sliding {
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) c: usize,
+    pub(crate) kh: usize,
+    pub(crate) kw: usize,
+    pub(crate) stride_h: usize,
+    pub(crate) stride_w: usize,
+    pub(crate) pad_h: usize,
+    pub(crate) pad_w: usize,
+    /// Neighbouring channels that use one filter.
+    pub(crate) share: usize,
+    pub(crate) oh: usize,
+    pub(crate) ow: usize,
+    /// What the padding reads.
+    pub(crate) zero_in: i8,
+}
+
+impl Sliding {
+    /// Columns of a strip.
+    const fn columns(&self) -> usize {
+        self.pad_w.saturating_mul(2).saturating_add(self.w)
+    }
+
+    /// Words of the strip and the weights; the same on every core, since the file plans them.
+    pub(crate) const fn scratch(&self) -> usize {
+        self.kh.saturating_mul(self.columns().saturating_add(self.kw)).saturating_mul(MOST_WORDS)
+    }
+}
+
+/// Taps that a core adds in one go: `rows` times `taps` neighbours.
+#[derive(Clone, Copy)]
+pub(super) struct Taps {
+    pub(super) rows: usize,
+    /// 1 to [`MOST_TAPS`].
+    pub(super) taps: usize,
+    /// Words between the rows of a strip.
+    pub(super) row: usize,
+    /// Words between the first taps of neighbouring pixels.
+    pub(super) stride: usize,
+}
+
+impl Taps {
+    /// Whether `pixels` pixels find all their taps in a strip and weights of so many words.
+    #[cfg(cortex_m)]
+    #[inline(always)]
+    pub(super) fn fit<C: Core>(&self, pixels: usize, strip: usize, weights: usize) -> bool {
+        let Self { rows, taps, row, stride } = *self;
+        let inside = pixels.wrapping_sub(1) * stride + rows.wrapping_sub(1) * row + taps * C::WORDS <= strip;
+        pixels > 0 && rows > 0 && inside && (1..=MOST_TAPS).contains(&taps) && rows * taps * C::WORDS <= weights
+    }
+}
+
+/// How a core multiplies.
+pub(super) trait Core {
+    /// Words of a value of each channel.
+    const WORDS: usize;
+
+    /// Widens a value of each channel into `to`, of [`Self::WORDS`] words.
+    fn widen(quad: [i8; QUAD], to: &mut [i32]);
+
+    /// Adds to the sums of neighbouring pixels the products of `strip`, from the first pixel's first tap
+    /// on, with `weights`.
+    fn add(taps: Taps, strip: &[i32], weights: &[i32], sums: &mut [Sums]);
+}
+
+/// See [`super::depthwise`]. Once in a firmware for each type of output.
+#[inline(never)]
+pub(super) fn run<C: Core, O: Output>(
+    s: &Sliding,
+    x: &[i8],
+    channels: Channels<'_>,
+    output: O,
+    y: &mut [O::T],
+    scratch: &mut [i32],
+) {
+    let Some((strip, scratch)) = scratch.split_at_mut_checked(s.kh * s.columns() * C::WORDS) else { return };
+    let Some(weights) = scratch.get_mut(..s.kh * s.kw * C::WORDS) else { return };
+    let mut zero = [0; MOST_WORDS];
+    C::widen([s.zero_in; QUAD], &mut zero);
+    let zero = zero.get(..C::WORDS).unwrap_or_default();
+    strip.chunks_exact_mut(C::WORDS).for_each(|column| column.copy_from_slice(zero));
+    for channel in (0..s.c).step_by(QUAD) {
+        let quad = Quad::new::<C>(s, channel, &channels, weights);
+        for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(y.chunks_exact_mut(s.oh * s.ow * s.c)) {
+            let mut held = 0;
+            for (oy, y) in y.chunks_exact_mut(s.ow * s.c).enumerate() {
+                move_down::<C>(s, oy * s.stride_h, held, channel, x, zero, strip);
+                held = s.kh.saturating_sub(s.stride_h);
+                quad.row::<C, O>(s, strip, weights, output, y.get_mut(channel..).unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// Lets `strip` hold the rows of the padded image from `top` on, the first `held` of which are its last.
+#[inline(always)]
+fn move_down<C: Core>(s: &Sliding, top: usize, held: usize, channel: usize, x: &[i8], zero: &[i32], strip: &mut [i32]) {
+    let row = s.columns() * C::WORDS;
+    strip.copy_within((s.kh - held) * row.., 0);
+    for (t, row) in strip.chunks_exact_mut(row).enumerate().skip(held) {
+        // What is left and right of the image stays as it is.
+        let Some(row) = row.get_mut(s.pad_w * C::WORDS..) else { return };
+        let columns = row.chunks_exact_mut(C::WORDS).take(s.w);
+        let from = (top + t).checked_sub(s.pad_h).and_then(|iy| x.get(iy * s.w * s.c + channel..));
+        let Some(x) = from.filter(|x| !x.is_empty()) else {
+            columns.for_each(|column| column.copy_from_slice(zero));
+            continue;
+        };
+        for (column, pixel) in columns.zip(x.chunks(s.c)) {
+            match pixel.first_chunk() {
+                Some(&quad) if channel + QUAD <= s.c => C::widen(quad, column),
+                _ => C::widen(lanes(s.c - channel, |i| pixel.get(i).copied().unwrap_or(0)), column),
+            }
+        }
+    }
+}
+
+/// The values of `n` channels, and of what is missing to a quad zeros.
+#[inline(always)]
+fn lanes(n: usize, value: impl Fn(usize) -> i8) -> [i8; QUAD] {
+    core::array::from_fn(|i| if i < n { value(i) } else { 0 })
+}
+
+/// Four neighbouring channels, or what is left of them.
+struct Quad {
+    lanes: usize,
+    bias: Sums,
+    scales: [Requantise; QUAD],
+}
+
+impl Quad {
+    /// Widens the weights of the quad from `channel` on into `weights`, in the order in which they are
+    /// taken.
+    #[inline(always)]
+    fn new<C: Core>(s: &Sliding, channel: usize, channels: &Channels<'_>, weights: &mut [i32]) -> Self {
+        let n = (s.c - channel).min(QUAD);
+        let filter = |i: usize| (channel + i.min(n - 1)) / s.share;
+        let filters: [usize; QUAD] = core::array::from_fn(filter);
+        let mut to = weights.chunks_exact_mut(C::WORDS);
+        for first in (0..s.kw).step_by(MOST_TAPS) {
+            for row in channels.w.chunks_exact(s.kw * (s.c / s.share)) {
+                let taps = row.chunks_exact(s.c / s.share).skip(first).take(MOST_TAPS);
+                for (w, to) in taps.zip(&mut to) {
+                    C::widen(lanes(n, |i| w.get(filters[i]).copied().unwrap_or(0)), to);
+                }
+            }
+        }
+        let of = |values: &[i32]| filters.map(|f| values.get(f).copied().unwrap_or(0));
+        let (multipliers, shifts) = (of(channels.multiplier), filters.map(|f| channels.shift.get(f).copied()));
+        let scale = |i: usize| Requantise::new(multipliers[i], shifts[i].unwrap_or(62) as u32);
+        Self { lanes: n, bias: of(channels.bias), scales: core::array::from_fn(scale) }
+    }
+
+    /// The pixels of a row of the output, the first of which starts at this quad.
+    #[inline(always)]
+    fn row<C: Core, O: Output>(&self, s: &Sliding, strip: &[i32], weights: &[i32], output: O, y: &mut [O::T]) {
+        let (row, stride) = (s.columns() * C::WORDS, s.stride_w * C::WORDS);
+        for (i, y) in y.chunks_mut(PIXELS * s.c).enumerate() {
+            let mut sums = [self.bias; PIXELS];
+            let Some(sums) = sums.get_mut(..y.len().div_ceil(s.c)) else { return };
+            let mut weights = weights;
+            for first in (0..s.kw).step_by(MOST_TAPS) {
+                let taps = Taps { rows: s.kh, taps: (s.kw - first).min(MOST_TAPS), row, stride };
+                let (now, rest) = weights.split_at(weights.len().min(s.kh * taps.taps * C::WORDS));
+                let strip = strip.get(i * PIXELS * stride + first * C::WORDS..).unwrap_or_default();
+                C::add(taps, strip, now, sums);
+                weights = rest;
+            }
+            self.finish(sums, output, y, s.c);
+        }
+    }
+
+    /// Requantises and stores the sums of pixels that are `c` channels apart.
+    #[inline(always)]
+    fn finish<O: Output>(&self, sums: &[Sums], output: O, y: &mut [O::T], c: usize) {
+        if let Some((y, to)) = output.as_i8(y)
+            && let [Some(s0), Some(s1), Some(s2), Some(s3)] = self.scales.map(|scale| Scale::new(scale, to))
+        {
+            let lo = to.lo;
+            for (y, &[a, b, c, d]) in y.chunks_mut(c).zip(sums) {
+                let values = [s0.apply(a, lo), s1.apply(b, lo), s2.apply(c, lo), s3.apply(d, lo)];
+                match y.first_chunk_mut() {
+                    Some(y) if self.lanes == QUAD => *y = values,
+                    _ => y.iter_mut().zip(values).take(self.lanes).for_each(|(y, v)| *y = v),
+                }
+            }
+            return;
+        }
+        for (y, sums) in y.chunks_mut(c).zip(sums) {
+            for ((y, &sum), scale) in y.iter_mut().zip(sums).zip(self.scales).take(self.lanes) {
+                *y = output.put(scale.apply(sum));
+            }
+        }
+    }
+}
