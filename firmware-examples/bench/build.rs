@@ -17,6 +17,6 @@ fn main() {
     // riscv-rt's script does not include the memory's.
     let riscv = env::var("CARGO_CFG_TARGET_ARCH").unwrap() == "riscv32";
     for script in if riscv { &["memory.x", "link.x"][..] } else { &["link.x"] } {
-        println!("cargo::rustc-link-arg-bin=firmware=-T{script}");
+        println!("cargo::rustc-link-arg-bins=-T{script}");
     }
 }

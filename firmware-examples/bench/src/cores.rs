@@ -2,10 +2,11 @@
 
 use object::{Object, ObjectSection};
 use serde::Serialize;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, File};
+use std::io;
+use std::iter::Sum;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 /// A core and the board that it is emulated on.
 pub struct Core {
@@ -92,10 +93,20 @@ pub struct Counts {
     pub m4_cycles: Option<u64>,
 }
 
-/// What a run of the firmware gave.
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |a, b| Self {
+            instructions: a.instructions + b.instructions,
+            code_bytes: a.code_bytes + b.code_bytes,
+            m4_cycles: b.m4_cycles.map(|cycles| cycles + a.m4_cycles.unwrap_or_default()),
+        })
+    }
+}
+
+/// What a run of a firmware gave.
 pub struct Run {
-    /// Checksums of the outputs.
-    pub checksums: Vec<u32>,
+    /// What it wrote.
+    pub output: Vec<u8>,
     /// Counts of the measured regions, in order.
     pub regions: Vec<Counts>,
 }
@@ -103,57 +114,68 @@ pub struct Run {
 /// The repository.
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
 
-/// Builds the plugin that counts.
-pub fn build_plugin(folder: &Path) -> Result<PathBuf, String> {
-    let library = folder.join("libicount.so");
-    finish(Command::new(format!("{ROOT}/tools/icount/build.sh")).arg(&library))?;
-    Ok(library)
+/// Where firmware is built and run.
+pub struct Workshop {
+    /// Cargo's target folder for the firmware.
+    folder: PathBuf,
+    /// The plugin that counts.
+    plugin: PathBuf,
+    /// The folder for instructions by function, if they are wanted.
+    profile: Option<PathBuf>,
 }
 
-impl Core {
-    /// Builds the firmware; `folder` is Cargo's target folder. Returns the image and the compiler that made it.
-    pub fn build(&self, folder: &Path) -> Result<(PathBuf, String), String> {
+impl Workshop {
+    /// Makes the folders and builds the plugin.
+    pub fn new(folder: PathBuf, profile: Option<PathBuf>) -> Result<Self, String> {
+        for folder in [Some(&folder), profile.as_ref()].into_iter().flatten() {
+            fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        }
+        let plugin = folder.join("libicount.so");
+        finish(Command::new(format!("{ROOT}/tools/icount/build.sh")).arg(&plugin))?;
+        Ok(Self { folder, plugin, profile })
+    }
+
+    /// Builds a firmware for a core. Returns the image and the compiler that made it.
+    pub fn build(&self, core: &Core, firmware: &str) -> Result<(PathBuf, String), String> {
+        eprintln!("building for {}", core.title);
         let mut cargo = Command::new(format!("{ROOT}/tools/bare-cargo"));
         cargo
-            .args(["build", "--quiet", "--profile", "firmware", "--bin", "firmware", "--features", "firmware"])
-            .args(["--target", self.target])
+            .args(["build", "--quiet", "--profile", "firmware", "--bin", firmware, "--features", "firmware"])
+            .args(["--target", core.target])
             .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .env("CARGO_TARGET_DIR", folder)
-            .env("RUSTFLAGS", self.rustflags)
-            .env("SOFTEDGE_MEMORY", self.memory);
+            .env("CARGO_TARGET_DIR", &self.folder)
+            .env("RUSTFLAGS", core.rustflags)
+            .env("SOFTEDGE_MEMORY", core.memory);
         finish(&mut cargo)
-            .map_err(|e| format!("{e}\n`rustup target add {}` or tools/setup.sh may help", self.target))?;
-        let image = folder.join(self.target).join("firmware/firmware");
+            .map_err(|e| format!("{e}\n`rustup target add {}` or tools/setup.sh may help", core.target))?;
+        let image = self.folder.join(core.target).join("firmware").join(firmware);
         let rustc = compiler(&image).ok_or_else(|| format!("{}: does not say what compiled it", image.display()))?;
         Ok((image, rustc))
     }
 
-    /// Runs the workloads of these numbers.
-    pub fn run(&self, image: &Path, plugin: &Path, profile: Option<&Path>, numbers: &[u8]) -> Result<Run, String> {
-        let mut plugin = plugin.display().to_string();
-        if let Some(folder) = profile {
-            plugin += &format!(",profile={}/{}.txt", folder.display(), self.name);
+    /// Runs an image on `input`; its profile gets the names of the core and `what` it runs.
+    pub fn run(&self, core: &Core, image: &Path, what: &str, input: &[u8]) -> Result<Run, String> {
+        let place = self.folder.join("input");
+        let failed = |e: io::Error| format!("{}: {e}", place.display());
+        fs::write(&place, input).map_err(failed)?;
+        let mut plugin = self.plugin.display().to_string();
+        if let Some(folder) = &self.profile {
+            plugin += &format!(",profile={}/{}-{what}.txt", folder.display(), core.name);
         }
         let mut emulator = Command::new(format!("{ROOT}/firmware-examples/emulated/run.sh"));
-        emulator.args(self.emulator).arg("-kernel").arg(image).env("ICOUNT", plugin);
-        let failed = |e: std::io::Error| format!("{}: {e}", self.emulator[0]);
-        emulator.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = emulator.spawn().map_err(failed)?;
-        // So few bytes fit the pipe; dropped, it ends.
-        child.stdin.take().expect("piped").write_all(numbers).map_err(failed)?;
-        let Output { status, stdout, stderr } = child.wait_with_output().map_err(failed)?;
+        emulator.args(core.emulator).arg("-kernel").arg(image).env("ICOUNT", plugin);
+        emulator.stdin(File::open(&place).map_err(failed)?);
+        let Output { status, stdout, stderr } = emulator.output().map_err(|e| format!("{}: {e}", core.emulator[0]))?;
         let said = String::from_utf8_lossy(&stderr);
         if !status.success() {
-            return Err(format!("the firmware for {} ended with {status}:\n{said}", self.title));
+            return Err(format!("the firmware for {} ended with {status}:\n{said}", core.title));
         }
-        let (answers, _) = stdout.as_chunks();
-        let checksums = answers.iter().map(|&a| u32::from_le_bytes(a)).collect();
         let mut regions = counts(&said);
-        if self.name != "m4" {
+        if core.name != "m4" {
             // What an M4 would take for code that was compiled for another core says little.
             regions.iter_mut().for_each(|region| region.m4_cycles = None);
         }
-        Ok(Run { checksums, regions })
+        Ok(Run { output: stdout, regions })
     }
 }
 

@@ -1,7 +1,7 @@
 //! The counts that were measured last, in a file that is checked in: what makes an op slower shows in a diff.
 
-use crate::Row;
 use crate::cores::CORES;
+use crate::rows::Row;
 use bench::WORKLOADS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

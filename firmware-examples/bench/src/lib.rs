@@ -4,8 +4,12 @@
 //! Shapes pass through [`black_box`] and every measured call is a function of its own, so that the
 //! compiler can neither specialise an op to its benchmark nor move parts of it out of the measured region.
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+#[cfg(target_os = "none")]
+#[allow(unsafe_code)]
+#[path = "../../emulated/src/count.rs"]
+pub mod count;
 pub mod data;
 mod memory;
 mod op;
@@ -19,6 +23,9 @@ pub use workloads::{MEMORY, WORKLOADS, Workload};
 use core::hint::black_box;
 use memory::Memory;
 use softedge::engine::Aligned;
+
+/// Bytes of memory for a model's file and its arena: what is left of half a megabyte beside a stack.
+pub const MODEL_MEMORY: usize = 480 << 10;
 
 /// Runs the measured parts of a workload.
 pub trait Meter {

@@ -4,10 +4,7 @@
 #![no_std]
 #![no_main]
 
-#[path = "../../../emulated/src/count.rs"]
-mod count;
-
-use bench::{MEMORY, Meter, WORKLOADS, data};
+use bench::{MEMORY, Meter, WORKLOADS, count, data};
 #[cfg(target_arch = "arm")]
 use cortex_m_rt::entry;
 #[cfg(target_arch = "riscv32")]
