@@ -20,20 +20,32 @@ const INSTRUCTIONS: &[(&str, [f64; 5])] = &[
 /// Millions of cycles of a Cortex-M4, estimated as ours are.
 const M4_CYCLES: [f64; 5] = [1.89, 7.56, 21.2, 11.7, 1.01];
 
-/// Instructions and, on the M4, cycles of the same work; attention grows with the square of the tokens, and
-/// SOFT is held against what it takes the place of.
-pub fn cost(core: &str, workload: &Workload) -> Option<(f64, Option<f64>)> {
+/// What the same work costs with CMSIS-NN.
+pub struct Cost {
+    pub instructions: f64,
+    /// Only of the M4.
+    pub cycles: Option<f64>,
+    /// Bytes for the scores of all pairs of tokens; only of attention.
+    pub scratch: Option<u64>,
+}
+
+/// The cost on a core; attention grows with the square of the tokens, and SOFT is held against what it takes the
+/// place of.
+pub fn cost(core: &str, workload: &Workload) -> Option<Cost> {
+    const HEAD: usize = 2;
+    const TOKENS: usize = 196;
     let (column, tokens) = match (&workload.op, workload.name) {
-        (_, "A") => (0, 196),
-        (_, "B") => (1, 196),
-        (Op::Softmax(s), _) => (2, s.n),
-        (Op::Soft(s), _) => (2, s.side * s.side),
-        (_, "D") => (3, 196),
-        (_, "E") => (4, 196),
+        (_, "A") => (0, TOKENS),
+        (_, "B") => (1, TOKENS),
+        (Op::Softmax(s), _) => (HEAD, s.n),
+        (Op::Soft(s), _) => (HEAD, s.side * s.side),
+        (_, "D") => (3, TOKENS),
+        (_, "E") => (4, TOKENS),
         _ => return None,
     };
-    let factor = 1e6 * (tokens as f64 / 196.0).powi(2);
+    let factor = 1e6 * (tokens as f64 / TOKENS as f64).powi(2);
     let (_, instructions) = INSTRUCTIONS.iter().find(|(name, _)| *name == core)?;
     let cycles = (core == "m4").then(|| M4_CYCLES[column] * factor);
-    Some((instructions[column] * factor, cycles))
+    let scratch = (column == HEAD).then(|| (tokens * tokens) as u64);
+    Some(Cost { instructions: instructions[column] * factor, cycles, scratch })
 }

@@ -64,6 +64,13 @@ impl Model {
         if let Some(op) = view.ops().find(|op| !OpSet::INTEGERS.contains(op.kind)) {
             return Err(format!("has the op {}, which is none of integers: quantise the model", op.kind.name()));
         }
+        if (view.n_inputs(), view.n_outputs()) != (1, 1) {
+            return Err(format!(
+                "has {} inputs and {} outputs where a model has one",
+                view.n_inputs(),
+                view.n_outputs()
+            ));
+        }
         let needed = bytes.len().next_multiple_of(16) + view.size(Space::Arena);
         if needed > MODEL_MEMORY {
             return Err(format!(

@@ -15,7 +15,7 @@ pub fn of_workloads(rows: &[Row], parts: bool) -> String {
     if cycles {
         header.extend(["M4 cycles, estimated", "CMSIS-NN", "CMSIS-NN / ours"]);
     }
-    header.extend(["scratch bytes", "code bytes"]);
+    header.extend(["scratch bytes", "CMSIS-NN", "code bytes"]);
     let mut text = line(&header) + &line(&rule(&header, 2));
     for row in rows {
         let (total, macs) = (row.total(), row.workload.op.macs());
@@ -27,12 +27,14 @@ pub fn of_workloads(rows: &[Row], parts: bool) -> String {
             grouped(total.instructions),
             if macs == 0 { String::new() } else { format!("{:.2}", total.instructions as f64 / macs as f64) },
         ];
-        cells.extend(against(total.instructions, theirs.map(|(instructions, _)| instructions)));
+        cells.extend(against(total.instructions, theirs.as_ref().map(|theirs| theirs.instructions)));
         if cycles {
             cells.push(total.m4_cycles.map(grouped).unwrap_or_default());
-            cells.extend(against(total.m4_cycles.unwrap_or_default(), theirs.and_then(|(_, cycles)| cycles)));
+            cells
+                .extend(against(total.m4_cycles.unwrap_or_default(), theirs.as_ref().and_then(|theirs| theirs.cycles)));
         }
-        cells.extend([grouped(row.workload.op.scratch() as u64), grouped(total.code_bytes)]);
+        let scratch = theirs.and_then(|theirs| theirs.scratch).map(grouped).unwrap_or_default();
+        cells.extend([grouped(row.workload.op.scratch() as u64), scratch, grouped(total.code_bytes)]);
         text += &line(&cells);
         for (part, counts) in row.parts.iter().filter(|_| parts && row.parts.len() > 1) {
             let mut cells = vec![String::new(); header.len()];
@@ -65,7 +67,7 @@ pub fn of_model(model: &Model, cores: &[&Core], counts: &[Vec<Counts>], parts: b
     for (core, counts) in cores.iter().zip(counts) {
         header.push(core.name);
         if has_cycles(counts) {
-            header.push("cycles, estimated");
+            header.push("M4 cycles, estimated");
         }
     }
     let mut text = line(&header) + &line(&rule(&header, if parts { 2 } else { 1 }));
