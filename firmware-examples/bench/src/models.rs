@@ -3,8 +3,8 @@
 use crate::cores::{Core, Counts, Workshop};
 use bench::{MODEL_MEMORY, data};
 use serde_json::{Value, json};
-use softedge::engine::{Buffer, Executor, Memory};
-use softedge::format::{View, write};
+use softedge::engine::{Buffer, Executor, Integers, Memory};
+use softedge::format::{OpRecord, View, write};
 use softedge::model::{Mode, Raw, build, preset};
 use softedge::ops::{DType, Tick};
 use softedge::program::{Kind, OpSet, Plan, Space};
@@ -28,6 +28,33 @@ pub struct ModelOp {
     pub macs: u64,
     /// Dimensions of its output.
     pub output: String,
+}
+
+impl ModelOp {
+    fn new(view: View<'_>, op: OpRecord<'_>) -> Self {
+        let output = op.operand(op.n_ins()).map_or(String::new(), |id| {
+            let tensor = view.tensor(id);
+            let dims: Vec<_> = tensor.shape().iter().map(ToString::to_string).collect();
+            format!("{} {}", dims.join("x"), tensor.dtype.name())
+        });
+        Self { kind: op.kind, macs: op.decode().macs(), output }
+    }
+}
+
+/// Says why the boards cannot run a Program.
+fn runs_on_boards(view: View<'_>) -> Result<(), String> {
+    if let Some(op) = view.ops().find(|op| !OpSet::INTEGERS.contains(op.kind)) {
+        return Err(format!("has the op {}, which is none of integers: quantise the model", op.kind.name()));
+    }
+    let (inputs, outputs) = (view.n_inputs(), view.n_outputs());
+    if (inputs, outputs) != (1, 1) {
+        return Err(format!("has {inputs} inputs and {outputs} outputs where a model has one of each"));
+    }
+    let needed = view.bytes().len().next_multiple_of(16) + view.size(Space::Arena);
+    if needed > MODEL_MEMORY {
+        return Err(format!("file and arena take {needed} bytes, the emulated boards have {MODEL_MEMORY} for them"));
+    }
+    Ok(())
 }
 
 /// Names of the presets that fit microcontrollers.
@@ -61,40 +88,17 @@ impl Model {
     fn new(name: String, bytes: &[u8]) -> Result<Self, String> {
         let file = Buffer::copy_of(bytes);
         let view = View::new_checked(file.bytes()).map_err(|e| e.to_string())?;
-        if let Some(op) = view.ops().find(|op| !OpSet::INTEGERS.contains(op.kind)) {
-            return Err(format!("has the op {}, which is none of integers: quantise the model", op.kind.name()));
-        }
-        if (view.n_inputs(), view.n_outputs()) != (1, 1) {
-            return Err(format!(
-                "has {} inputs and {} outputs where a model has one",
-                view.n_inputs(),
-                view.n_outputs()
-            ));
-        }
-        let needed = bytes.len().next_multiple_of(16) + view.size(Space::Arena);
-        if needed > MODEL_MEMORY {
-            return Err(format!(
-                "file and arena take {needed} bytes, the emulated boards have {MODEL_MEMORY} for them"
-            ));
-        }
+        runs_on_boards(view)?;
         let mut arena = Buffer::zeroed(view.size(Space::Arena));
-        let mut executor: Executor<'_> =
-            Executor::new(view, Memory::new(arena.bytes_mut())).map_err(|e| e.to_string())?;
+        let memory = Memory::new(arena.bytes_mut());
+        let mut executor: Executor<'_, Integers> = Executor::new(view, memory).map_err(|e| e.to_string())?;
         let raw = view.input(0);
         let bytes_of = |x: i16| x.to_le_bytes().into_iter().take(raw.dtype.size());
         let input: Vec<u8> = noise(1, raw.dtype).take(raw.len()).flat_map(bytes_of).collect();
-        executor.tensor_mut(view.input_id(0)).expect("an input is in the arena").copy_from_slice(&input);
+        executor.tensor_mut(view.input_id(0)).ok_or("its input is a constant")?.copy_from_slice(&input);
         executor.run(&Tick::default());
         let scores = executor.tensor(view.output_id(0)).to_vec();
-        let ops = view.ops().map(|op| {
-            let output = op.operand(op.n_ins()).map_or(String::new(), |id| {
-                let tensor = view.tensor(id);
-                let dims: Vec<_> = tensor.shape().iter().map(ToString::to_string).collect();
-                format!("{} {}", dims.join("x"), tensor.dtype.name())
-            });
-            ModelOp { kind: op.kind, macs: op.decode().macs(), output }
-        });
-        let ops = ops.collect();
+        let ops = view.ops().map(|op| ModelOp::new(view, op)).collect();
         Ok(Self { name, ops, file, input, scores })
     }
 
