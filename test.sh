@@ -79,13 +79,28 @@ firmware_lints() {
     local target=thumbv7em-none-eabihf package
     has_target "$target" || return 0
     export CARGO_TARGET_DIR=$PWD/target/firmware SOFTEDGE_MODEL=$PWD/firmware-examples/minimal/src/gesture.soft
+    local clippy=(cargo clippy --quiet --release)
     for package in firmware-examples/*/; do
-        (cd "$package" && cargo clippy --quiet --release --target "$target" -- -D warnings)
+        cd "$package"
+        case $package in
+            */bench/) # its firmware, and the host's program that runs it
+                SOFTEDGE_MEMORY=mps2 "${clippy[@]}" --target "$target" --bin ops --bin model --features firmware -- -D warnings
+                "${clippy[@]}" -- -D warnings
+                ;;
+            *) "${clippy[@]}" --target "$target" -- -D warnings ;;
+        esac
+        cd - >/dev/null
     done
 }
 
 boards() {
     cargo test --quiet --features cli --test boards -- --nocapture
+}
+
+# What the ops cost on every core, against what they cost when firmware-examples/bench/expected.toml was written.
+instruction_counts() {
+    export CARGO_TARGET_DIR=$PWD/target/firmware
+    cargo run --quiet --release --manifest-path firmware-examples/bench/Cargo.toml -- --assert
 }
 
 # The library as a device has it: plain matrix products, libm and micromath in place of `std`.
@@ -109,6 +124,7 @@ if able "bare-metal builds" setup_bare_targets; then
     (step "lints of the firmware" firmware_lints)
     if able "emulated boards" setup_emulators; then
         step "emulated boards" boards
+        (step "instruction counts" instruction_counts)
     fi
 fi
 if able "full Fashion-MNIST" setup_data; then

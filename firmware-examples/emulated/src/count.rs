@@ -1,5 +1,5 @@
-//! Marks what the plugin in `tools/icount` counts: it knows these two functions by name. Both are
-//! one instruction long, so the count is exact: the work and the call of the second mark.
+//! Marks what the plugin in `tools/icount` counts: it knows [`count_start`] and [`count_stop`] by name. Both
+//! are one instruction long, so the count is exact: the work and the call of the second mark.
 
 /// Runs `work` between the two marks.
 pub fn instructions_of<R>(work: impl FnOnce() -> R) -> R {
@@ -9,18 +9,20 @@ pub fn instructions_of<R>(work: impl FnOnce() -> R) -> R {
     result
 }
 
+/// What follows is counted.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
-extern "C" fn count_start() {
+pub extern "C" fn count_start() {
     #[cfg(target_arch = "arm")]
     core::arch::naked_asm!("bx lr");
     #[cfg(target_arch = "riscv32")]
     core::arch::naked_asm!("ret");
 }
 
+/// What came before was counted.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
-extern "C" fn count_stop() {
+pub extern "C" fn count_stop() {
     #[cfg(target_arch = "arm")]
     core::arch::naked_asm!("bx lr");
     #[cfg(target_arch = "riscv32")]
