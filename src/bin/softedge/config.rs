@@ -1,7 +1,7 @@
 //! The configuration file: what a run is, in one TOML file of four tables.
 
 use crate::presets;
-use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use softedge::data::{Dataset, Options, Raw};
 use softedge::error::HostError;
@@ -35,7 +35,7 @@ pub struct Model {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// A built-in name or a path; see [`softedge::data::open`].
+    /// A built-in name or a path; see [`softedge::data::read`].
     pub source: String,
     /// How to read it.
     pub read: Options,
@@ -53,6 +53,14 @@ pub struct Quant {
     pub epochs: usize,
     /// Its learning rate, which falls like that of training.
     pub lr: f32,
+}
+
+impl Data {
+    /// Sets a field of how it is read, `channels=6` say.
+    pub fn set_read(&mut self, assignment: &str) -> Result<(), HostError> {
+        self.read = with(&self.read, "--read", assignment, "size, channels, label and header are the most used")?;
+        Ok(())
+    }
 }
 
 impl Default for Quant {
@@ -146,30 +154,8 @@ impl Config {
 
     /// Sets the field at a dotted path, `train.lr=1e-3` say; `model.stages.0.depth=2` counts from 0.
     pub fn set(&mut self, assignment: &str) -> Result<(), HostError> {
-        let fail = |problem: String, remedy: &str| HostError::new(format!("--set {assignment}"), problem, remedy);
-        let Some((path, text)) = assignment.split_once('=') else {
-            return Err(fail("has no `=`".into(), "write it as `--set train.lr=1e-3`"));
-        };
-        let value = toml::from_str::<toml::Table>(&format!("value = {text}"))
-            .ok()
-            .and_then(|mut table| table.remove("value"))
-            .unwrap_or_else(|| toml::Value::String(text.into()));
-        let mut whole = toml::Value::try_from(&*self).map_err(|e| fail(e.to_string(), ""))?;
-        let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
-        let mut at = &mut whole;
-        for part in parents.split('.').filter(|part| !part.is_empty()) {
-            let next = match at {
-                toml::Value::Array(items) => part.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
-                other => other.get_mut(part),
-            };
-            at = next.ok_or_else(|| fail(format!("there is no `{part}` in the configuration"), SHOW))?;
-        }
-        match at {
-            toml::Value::Table(table) => table.insert(last.into(), value),
-            _ => return Err(fail(format!("`{parents}` is no table"), SHOW)),
-        };
-        let adapts = self.model.adapts && last != "model";
-        *self = whole.try_into().map_err(|e: toml::de::Error| fail(indented(&e), SHOW))?;
+        let adapts = self.model.adapts && !assignment.starts_with("model=");
+        *self = with(self, "--set", assignment, SHOW)?;
         self.model.adapts |= adapts;
         Ok(())
     }
@@ -212,6 +198,38 @@ impl Config {
         let text = toml::to_string(self).map_err(|e| HostError::new("configuration", e.to_string(), ""))?;
         Ok(presets::commented(&text))
     }
+}
+
+/// `settings` with the field at a dotted path set by `assignment`, a value of the option `flag`.
+fn with<T: Serialize + DeserializeOwned>(
+    settings: &T,
+    flag: &str,
+    assignment: &str,
+    show: &str,
+) -> Result<T, HostError> {
+    let fail = |problem: String, remedy: &str| HostError::new(format!("{flag} {assignment}"), problem, remedy);
+    let Some((path, text)) = assignment.split_once('=') else {
+        return Err(fail("has no `=`".into(), "write it as FIELD=VALUE"));
+    };
+    let value = toml::from_str::<toml::Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut table| table.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.into()));
+    let mut whole = toml::Value::try_from(settings).map_err(|e| fail(e.to_string(), ""))?;
+    let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
+    let mut at = &mut whole;
+    for part in parents.split('.').filter(|part| !part.is_empty()) {
+        let next = match at {
+            toml::Value::Array(items) => part.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
+            other => other.get_mut(part),
+        };
+        at = next.ok_or_else(|| fail(format!("there is no `{part}` in the configuration"), show))?;
+    }
+    match at {
+        toml::Value::Table(table) => table.insert(last.into(), value),
+        _ => return Err(fail(format!("`{parents}` is no table"), show)),
+    };
+    whole.try_into().map_err(|e: toml::de::Error| fail(indented(&e), show))
 }
 
 /// No more landmarks than tokens, either way. Says what it changed.
