@@ -69,6 +69,7 @@ pub fn run(args: Args) -> Result<(), HostError> {
     let mut trained = Trained::open(&args.checkpoint)?;
     args.how.apply(&mut trained.config)?;
     let out = args.out.unwrap_or_else(|| trained.folder.join(MODEL));
+    run_folder::check_output(&out, &[&trained.checkpoint.path])?;
     let sets = Sets::open(&trained.config)?;
     let quantised = quantise(&trained, &sets, out)?;
     say!("{}\n", tensors(&quantised.report));

@@ -56,6 +56,13 @@ struct Input {
 }
 
 pub fn run(args: Args) -> Result<(), HostError> {
+    let sources: Vec<&Path> = args.files.iter().chain([&args.model]).map(PathBuf::as_path).collect();
+    for output in args.inputs.iter().chain(&args.outputs) {
+        run_folder::check_output(output, &sources)?;
+    }
+    if args.inputs.is_some() && args.inputs == args.outputs {
+        return Err(HostError::new("--inputs and --outputs", "name one file", "name two"));
+    }
     let model = ModelFile::open(&args.model)?;
     let inputs = if args.files.is_empty() {
         let config = run_folder::beside(&args.model)?;
