@@ -561,7 +561,8 @@ fn a_preset_takes_the_shape_of_the_data() {
     let place = tempfile::tempdir().unwrap();
     write_data(&place.path().join("data"), 16);
     let said = says(place.path(), &["train", "fashion-nano", "--data", "data", "--epochs", "1", "--batch", "32"]);
-    assert!(said.contains("fashion-nano fitted to data: input 16x16x1 u8, 3 classes"), "{said}");
+    assert!(said.contains("fashion-nano fitted to data: input 16x16x1 u8, mean and deviation of"), "{said}");
+    assert!(said.contains(", 3 classes\n"), "{said}");
     assert!(place.path().join("runs/fashion-nano/best.safetensors").exists());
 }
 

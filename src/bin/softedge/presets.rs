@@ -36,6 +36,17 @@ pub fn recipe(name: &str) -> (&'static str, train::Config) {
     ("", official)
 }
 
+/// The data that a preset with this mean or deviation of its input has them from, if one has.
+pub fn data_of(values: &[f32]) -> Option<&'static [&'static str]> {
+    let has = |input: model::Input| input.mean == values || input.std == values;
+    let name = model::PRESETS.iter().find(|name| model::preset(name).is_some_and(|preset| has(preset.input)))?;
+    Some(match recipe(name).0 {
+        "fashion-mnist" => &["fashion-mnist", "fashion-mini"],
+        "watch" => &["watch"],
+        _ => &[],
+    })
+}
+
 /// The error for a name that is no preset.
 pub fn unknown(name: &str) -> HostError {
     HostError::new(
