@@ -41,7 +41,7 @@ impl TryFrom<Written> for Bounds {
         match written {
             Written::Name(name) if name == "min-max" => Ok(Bounds::MinMax),
             Written::Name(name) => {
-                Err(std::format!("must be \"min-max\" or {{ percentile = 99.99 }}, with the number, and is \"{name}\""))
+                Err(std::format!("must be \"min-max\" or {{ percentile = 99.99 }} and is \"{name}\""))
             }
             Written::Table(Percentile { percentile }) => Ok(Bounds::Percentile(percentile)),
         }
