@@ -124,7 +124,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ("train.augment.cutmix", "alpha; 0 = off"),
     ("train.seed", "of everything random"),
     ("train.threads", "0 = all cores; results do not depend on it"),
-    ("train.validation", "part of the training samples held out to choose the best epoch"),
+    ("train.validation", "part of the training samples that chooses the epoch, where no set is given for it"),
     ("train.eval_every", "epochs"),
     ("train.checkpoint_every", "steps, beside one after each epoch"),
     ("quant.samples", "training samples that ranges are taken from"),
