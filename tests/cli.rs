@@ -258,7 +258,12 @@ fn classes_keep_the_order_of_the_model() {
 
 /// A NumPy array of bytes.
 fn npy(shape: &str, values: &[u8]) -> Vec<u8> {
-    let header = format!("{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}\n");
+    array("|u1", shape, values)
+}
+
+/// A NumPy array of the element type `descr`, of which `values` are the bytes.
+fn array(descr: &str, shape: &str, values: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n");
     let mut file = b"\x93NUMPY\x01\x00".to_vec();
     file.extend((header.len() as u16).to_le_bytes());
     file.extend(header.as_bytes());
@@ -439,6 +444,7 @@ fn every_mistake_is_named_with_its_remedy() {
     write("nothing.toml", b"");
     write("five.toml", CONFIG.replace("classes = 3", "classes = 5").as_bytes());
     write("wide.toml", CONFIG.replace("width = 8", "width = 9").as_bytes());
+    write("bounds.toml", CONFIG.replace("[quant]", "[quant]\nbounds = \"percentile\"").as_bytes());
     write("few.bin", &[0; 63]);
     write("empty.bin", &[]);
     write("set.csv", &[0; 64]);
@@ -465,6 +471,11 @@ fn every_mistake_is_named_with_its_remedy() {
         (&["train", "tiny.toml", "--set", "train.lrr=1"], &["train.lrr=1", "unknown field"]),
         (&["train", "tiny.toml", "--set", "model.stages.0.heads=3"], &["stages[0].heads", "8 channels"]),
         (&["train", "--resume", "nowhere"], &["nowhere"]),
+        (&["train", "tiny.toml", "--set", "model.name=../x"], &["name: must be", "\"../x\""]),
+        (&["train", "tiny.toml", "--set", "model.name=.", "--out", "named"], &["name: must be"]),
+        (&["train", "tiny.toml", "--data", "wide.png"], &["wide.png", "one image", "folder"]),
+        (&["train", "tiny.toml", "--set", "quant.bounds=percentile"], &["{ percentile = 99.99 }"]),
+        (&["train", "bounds.toml"], &["bounds.toml", "line", "{ percentile = 99.99 }"]),
         (&["train", "tiny.toml", "--out", "tiny.toml/x"], &["cannot be made"]),
         (&["eval", "nowhere"], &["nowhere"]),
         (&["eval", "empty"], &["best.safetensors"]),
@@ -510,10 +521,187 @@ fn every_mistake_is_named_with_its_remedy() {
     write("run/config.toml", b"");
     assert!(error(place, &["train", "tiny.toml", "--out", "run"]).contains("--resume run"));
     // Wrong usage is clap's.
-    for args in [&["train"][..], &["frobnicate"], &["run", model, "--range", "5..5"], &["eval", "x", "--split", "most"]]
-    {
+    for args in [
+        &["train"][..],
+        &["frobnicate"],
+        &["run", model, "--range", "5..5"],
+        &["eval", "x", "--split", "most"],
+        &["demo", "--epochs", "0"],
+        &["eval", model, "--read", "label=0"],
+    ] {
         assert_eq!(softedge(place, args).status.code(), Some(2), "{args:?}");
     }
+}
+
+/// A test set alone is evaluated in every form; a validation set of the data's own is what training watches.
+#[test]
+fn parts_of_data_are_taken_as_they_are_stored() {
+    let trained = TRAINED.path();
+    let model = trained.join("run/model.soft");
+    let model = model.to_str().unwrap();
+    let place = tempfile::tempdir().unwrap();
+    let place = place.path();
+    let pixels = fs::read(trained.join("data/t10k-images-idx3-ubyte")).unwrap()[16..].to_vec();
+    let labels: Vec<u8> = (0..60).map(|i| (i % 3) as u8).collect();
+    fs::create_dir(place.join("arrays")).unwrap();
+    fs::write(place.join("arrays/x_test.npy"), npy("(60, 8, 8)", &pixels)).unwrap();
+    fs::write(place.join("arrays/y_test.npy"), npy("(60,)", &labels)).unwrap();
+    for i in 0..60 {
+        for (part, from) in [("held/test", 0), ("parts/train", 0), ("parts/val", 30), ("parts/test", 45)] {
+            let folder = place.join(part).join((i % 3).to_string());
+            fs::create_dir_all(&folder).unwrap();
+            let picture = image::GrayImage::from_raw(8, 8, pixels[i * 64..][..64].to_vec()).unwrap();
+            if i >= from {
+                picture.save(folder.join(format!("{i}.png"))).unwrap();
+            }
+        }
+    }
+    let correct = |data: &str, split: &str| -> String {
+        let said = says(place, &["eval", model, "--data", data, "--split", split]);
+        assert!(said.contains("60 samples"), "{said}");
+        said.lines().find_map(|l| l.split("  ").find(|s| s.contains(" of 60"))).unwrap().trim().to_string()
+    };
+    assert_eq!(correct("arrays", "all"), correct("held", "test"));
+    assert_eq!(correct("arrays", "test"), correct("held", "all"));
+    fs::write(place.join("tiny.toml"), CONFIG).unwrap();
+    let said = error(place, &["train", "tiny.toml", "--data", "held"]);
+    assert!(said.contains("no training samples"), "{said}");
+    let said = says(place, &["train", "tiny.toml", "--data", "parts", "--epochs", "1"]);
+    assert!(said.contains("60 for training, 30 held out"), "{said}");
+}
+
+/// A model without labels, data in other units, data stored in another way.
+#[test]
+fn what_data_mean_is_not_guessed_in_silence() {
+    let trained = TRAINED.path();
+    let place = place();
+    let place = place.path();
+    let run = |args: &[&str]| -> (String, String) {
+        let output = softedge(place, args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    says(trained, &["export", "run", "--format", "safetensors", "-o", "unnamed.safetensors"]);
+    let official = trained.join("unnamed.safetensors");
+    let import = ["import", official.to_str().unwrap(), "--model", "tiny.toml", "--out"];
+    write_pictures(place, "pictures", ["column", "neither", "row"]);
+    says(place, &[&import[..], &["unnamed"]].concat());
+    assert_eq!(run(&["eval", "unnamed", "--data", "data"]).1, "");
+    let (_, warned) = run(&["eval", "unnamed", "--data", "pictures"]);
+    assert!(warned.starts_with("warning: ") && warned.contains("column, neither, row"), "{warned}");
+    // With labels there is nothing to warn of, and nothing to take from the data.
+    fs::write(place.join("labels.txt"), "row\ncolumn\nneither\n").unwrap();
+    says(place, &[&import[..], &["named", "--labels", "labels.txt", "--data", "pictures"]].concat());
+    assert!(fs::read_to_string(place.join("named/config.toml")).unwrap().contains("\"row\""));
+    says(place, &["eval", "named", "--split", "test"]);
+    says(place, &[&import[..], &["taken", "--data", "pictures"]].concat());
+    assert!(fs::read_to_string(place.join("taken/config.toml")).unwrap().contains("\"neither\""));
+    for (data, problem) in [("watch", "samples of 1x128x6"), ("nowhere", "neither a path")] {
+        let said = error(place, &[&import[..], &["never", "--data", data]].concat());
+        assert!(said.contains(problem), "{said}");
+    }
+    fs::write(place.join("labels.txt"), "row\n").unwrap();
+    let said = error(place, &[&import[..], &["never", "--labels", "labels.txt"]].concat());
+    assert!(said.contains("labels: must name 3 classes, found 1"), "{said}");
+    assert!(!place.join("never").exists());
+
+    // Pixels from 0 to 1 for a model of pixels from 0 to 255.
+    says(trained, &["export", "run", "--format", "f32", "--out", "units.soft"]);
+    let f32s = trained.join("units.soft");
+    let f32s = f32s.to_str().unwrap();
+    let pixels = &fs::read(place.join("data/t10k-images-idx3-ubyte")).unwrap()[16..];
+    let scaled = |by: f32| pixels.iter().flat_map(|p| (f32::from(*p) / by).to_le_bytes()).collect::<Vec<u8>>();
+    fs::create_dir(place.join("floats")).unwrap();
+    fs::write(place.join("floats/y.npy"), npy("(60,)", &(0..60).map(|i| i % 3).collect::<Vec<u8>>())).unwrap();
+    let images = place.join("floats/X.npy");
+    fs::write(&images, array("<f4", "(60, 8, 8, 1)", &scaled(255.0))).unwrap();
+    let said = error(place, &["eval", f32s, "--data", "floats"]);
+    assert!(said.contains("deviate by 60") && said.contains("0 to 255"), "{said}");
+    assert!(run(&["run", f32s, "floats/X.npy"]).1.contains("deviate by 60"));
+    fs::write(&images, array("<f4", "(60, 8, 8, 1)", &scaled(1.0))).unwrap();
+    says(place, &["eval", f32s, "--data", "floats"]);
+
+    // A table whose label is not where the run's was.
+    let rows: String = (0..20).map(|i| format!("{},{},{},{}\n", i % 2, 9 * i, 80 * (i % 2), 5)).collect();
+    fs::write(place.join("train.csv"), rows.lines().map(|l| format!("{},{}\n", &l[2..], &l[..1])).collect::<String>())
+        .unwrap();
+    fs::write(place.join("moved.csv"), rows).unwrap();
+    let set = "model.stages=[{ embed = [{ channels = 4, kernel = 1 }], depth = 1, mixer = \"softmax\" }]";
+    let args = ["train", "watch-nano", "--data", "train.csv", "--batch", "8", "--epochs", "2", "--set", set];
+    says(place, &[&args[..], &["--set", "train.shard=8", "--out", "rows"]].concat());
+    let same = says(place, &["eval", "rows", "--data", "train.csv"]);
+    let moved = says(place, &["eval", "rows", "--data", "moved.csv", "--read", "label=0"]);
+    let figures = |said: &str| said.lines().find(|l| l.contains("of 20")).unwrap().to_string();
+    assert_eq!(figures(&same), figures(&moved));
+    says(place, &["quantise", "rows", "--data", "moved.csv", "--read", "label=0", "-o", "rows.soft"]);
+    says(place, &["run", "rows.soft", "--data", "moved.csv", "--read", "label=0", "--range", "0..2"]);
+    let said = error(place, &["eval", "rows", "--data", "moved.csv", "--read", "lable=0"]);
+    assert!(said.contains("--read lable=0") && said.contains("`lable`"), "{said}");
+}
+
+/// What is read or belongs to a run is not written over, whatever it is called.
+#[test]
+fn outputs_do_not_overwrite_inputs() {
+    let place = place();
+    let place = place.path();
+    let run = TRAINED.path().join("run");
+    fs::create_dir(place.join("run")).unwrap();
+    for name in ["config.toml", "best.safetensors", "last.safetensors", "model.soft"] {
+        fs::copy(run.join(name), place.join("run").join(name)).unwrap();
+    }
+    fs::copy(run.join("best.safetensors"), place.join("model.safetensors")).unwrap();
+    fs::write(place.join("x.npy"), npy("(8, 8)", &[7; 64])).unwrap();
+    let before = |name: &&str| fs::read(place.join(name)).unwrap();
+    let files = ["run/config.toml", "run/best.safetensors", "run/model.soft", "model.safetensors", "x.npy"];
+    let there: Vec<Vec<u8>> = files.iter().map(before).collect();
+    for args in [
+        &["inspect", "run/model.soft", "--map", "./run/model.soft"][..],
+        &["export", "run", "-o", "run/best.safetensors"],
+        &["export", "run", "--format", "f32", "-o", "run/last.safetensors"],
+        &["export", "run", "-o", "run/config.toml"],
+        &["export", "run", "-o", "model.safetensors"],
+        &["export", "model.safetensors", "--format", "safetensors"],
+        &["quantise", "run", "-o", "run/best.safetensors"],
+        &["eval", "run", "--confusion", "run/model.soft"],
+        &["eval", "run/model.soft", "--confusion", "run/model.soft"],
+        &["run", "run/model.soft", "x.npy", "--outputs", "x.npy"],
+        &["run", "run/model.soft", "x.npy", "--inputs", "run/model.soft"],
+    ] {
+        let said = error(place, args);
+        assert!(said.contains("would be overwritten") && said.contains("name another file"), "{said}");
+    }
+    assert!(error(place, &["run", "run/model.soft", "x.npy", "--inputs", "a", "--outputs", "a"]).contains("name two"));
+    assert_eq!(files.iter().map(before).collect::<Vec<_>>(), there);
+    // What a command made before is renewed.
+    for _ in 0..2 {
+        says(place, &["export", "run", "--format", "safetensors", "-o", "official.safetensors", "--threads", "1"]);
+        says(place, &["quantise", "run"]);
+    }
+}
+
+/// Integers bound what training does not: said before it is too late, or refused.
+#[test]
+fn attention_that_integers_do_not_hold_is_named() {
+    let place = place();
+    let place = place.path();
+    let newton = CONFIG.replace("pool = [2, 2] }", "pool = [2, 2] }, inverse = { newton = 8 }, ridge = 0.0");
+    fs::write(place.join("newton.toml"), newton).unwrap();
+    says(place, &["train", "newton.toml", "--epochs", "1", "--out", "newton"]);
+    let output = softedge(place, &["quantise", "newton"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.starts_with("warning: stages[0].mixer.soft: with a ridge of 0"), "{said}");
+
+    // 256 landmarks, on 16 x 16 tokens.
+    fs::remove_dir_all(place.join("data")).unwrap();
+    write_data(&place.join("data"), 16);
+    let many = CONFIG
+        .replace("height = 8, width = 8", "height = 16, width = 16")
+        .replace("stride = 2", "stride = 1")
+        .replace("pool = [2, 2]", "pool = [16, 16]");
+    fs::write(place.join("many.toml"), many).unwrap();
+    says(place, &["train", "many.toml", "--epochs", "1", "--out", "many"]);
+    let said = error(place, &["quantise", "many", "--samples", "4"]);
+    assert!(said.contains("at most 255"), "{said}");
 }
 
 /// What would be meaningless is refused before it is written: ranges from other data, a changed run.
@@ -561,7 +749,8 @@ fn a_preset_takes_the_shape_of_the_data() {
     let place = tempfile::tempdir().unwrap();
     write_data(&place.path().join("data"), 16);
     let said = says(place.path(), &["train", "fashion-nano", "--data", "data", "--epochs", "1", "--batch", "32"]);
-    assert!(said.contains("fashion-nano fitted to data: input 16x16x1 u8, 3 classes"), "{said}");
+    assert!(said.contains("fashion-nano fitted to data: input 16x16x1 u8, mean and deviation of"), "{said}");
+    assert!(said.contains(", 3 classes\n"), "{said}");
     assert!(place.path().join("runs/fashion-nano/best.safetensors").exists());
 }
 

@@ -3,72 +3,81 @@
 //! A line is a vector of features, or, with `options.channels`, a time series written sample by
 //! sample (`t0 c0, t0 c1, ..., t1 c0, ...`).
 
-use super::{Dataset, Options, Raw, name_of, row_shape};
+use super::{Dataset, Options, Raw, Stored, name_of, row_shape};
 use crate::error::HostError;
 use csv::{ReaderBuilder, StringRecord, Trim};
 use std::collections::HashMap;
 use std::format;
 use std::path::{Path, PathBuf};
 use std::string::{String, ToString};
-use std::vec;
 use std::vec::Vec;
 
-/// Whether `folder` has `train.csv` or `train.tsv`.
+/// Whether `folder` has a table for training or for the test.
 pub(super) fn recognises(folder: &Path) -> bool {
-    locate(folder, "train").is_some()
+    ["train", "test"].iter().any(|name| locate(folder, name).is_some())
 }
 
-/// The file at `path`; or of a folder `train.csv`, and `test.csv` if there is one (or `.tsv`):
-/// `[1, 1, features]`, or `[1, length, channels]`.
+/// The file at `path`; or of a folder `train.csv`, `val.csv` and `test.csv` (or `.tsv`), at least the
+/// first or the last of them: `[1, 1, features]`, or `[1, length, channels]`.
 ///
 /// Values are i16 where all are whole numbers in its range, as a sensor's are (a model of them can
 /// become integers), otherwise f32.
 ///
-/// Classes are the labels of the training file, sorted by value if all are integers, else as text.
+/// Classes are the labels of the first of these files, sorted by value if all are integers, else as text.
 ///
 /// # Errors
 ///
 /// A feature that is not a finite number, a line with more or fewer fields, an empty label, a
 /// first line that is half a header, an unknown label column, a test label that training does not
 /// have; with line and column.
-pub fn read(path: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>), HostError> {
+pub fn read(path: &Path, options: &Options) -> Result<Stored, HostError> {
     if !path.is_dir() {
-        let mut all = Table::read(path, options)?.into_dataset(path, path, options, None)?;
-        narrow(&mut [&mut all]);
-        return Ok((all, None));
+        let all = Table::read(path, options)?.into_dataset(path, path, options, None)?;
+        return Ok(narrowed(Stored::whole_of(all)));
     }
-    let Some(file) = locate(path, "train") else {
+    let files = ["train", "val", "test"].map(|name| locate(path, name));
+    if let [None, _, None] = files {
         return Err(HostError::new(path.display(), "no train.csv or train.tsv", "add it, and test.csv beside it"));
-    };
-    let table = Table::read(&file, options)?;
-    let held = match locate(path, "test") {
-        Some(file) => Some((Table::read(&file, options)?, file)),
-        None => None,
-    };
-    if let Some((test, file)) = &held {
-        table.check_columns(test, file)?;
     }
-    let mut train = table.into_dataset(path, &file, options, None)?;
-    let mut test = match held {
-        Some((test, file)) => Some(test.into_dataset(path, &file, options, Some(&train.classes))?),
-        None => None,
-    };
-    let mut parts = vec![&mut train];
-    parts.extend(&mut test);
-    narrow(&mut parts);
-    Ok((train, test))
+    let mut header: Option<(StringRecord, PathBuf)> = None;
+    let stored = Stored::of(files, |file, classes| {
+        let table = Table::read(&file, options)?;
+        match (&header, &table.header) {
+            (Some((first, other)), Some(columns)) => check_columns(first, other, columns, &file)?,
+            (None, Some(columns)) => header = Some((columns.clone(), file.clone())),
+            _ => {}
+        }
+        table.into_dataset(path, &file, options, classes)
+    })?;
+    Ok(narrowed(stored))
 }
 
-/// Makes the values i16 if all of all parts fit.
-fn narrow(parts: &mut [&mut Dataset]) {
+/// With values in i16 if all of all parts fit.
+fn narrowed(mut stored: Stored) -> Stored {
     let whole = |v: &f32| v.fract() == 0.0 && (-32768.0..=32767.0).contains(v);
+    let mut parts: Vec<&mut Dataset> =
+        [&mut stored.train, &mut stored.validation, &mut stored.test].into_iter().flatten().collect();
     if parts.iter().all(|part| matches!(&part.raw, Raw::F32(values) if values.iter().all(whole))) {
-        for part in parts {
+        for part in &mut parts {
             if let Raw::F32(values) = &part.raw {
                 part.raw = Raw::I16(values.iter().map(|&v| v as i16).collect());
             }
         }
     }
+    stored
+}
+
+/// Checks that the file at `path` has the columns of the file at `first`, in this order.
+fn check_columns(mine: &StringRecord, first: &Path, other: &StringRecord, path: &Path) -> Result<(), HostError> {
+    if mine.len() != other.len() || mine.iter().eq(other.iter()) {
+        return Ok(());
+    }
+    let names = |record: &StringRecord| record.iter().collect::<Vec<_>>().join(", ");
+    Err(HostError::new(
+        path.display(),
+        format!("has the columns {} where {} has {}", names(other), first.display(), names(mine)),
+        "give both the same columns in the same order",
+    ))
 }
 
 fn locate(folder: &Path, name: &str) -> Option<PathBuf> {
@@ -135,35 +144,29 @@ impl Table {
             }
             table.push(path, &record, label)?;
         }
-        let number = |label: &String| label.parse::<f64>().is_ok();
-        if let [first, others @ ..] = &table.labels[..]
-            && table.header.is_none()
-            && options.header.is_none()
-            && !others.is_empty()
-            && !number(first)
-            && others.iter().all(number)
-        {
+        if table.header.is_none() && options.header.is_none() && table.may_start_with_a_header() {
             return Err(HostError::new(
                 format!("{}, line 1", path.display()),
-                format!("the label \"{first}\" where all others are numbers: is it a header or a sample?"),
+                format!("the label \"{}\", unlike all others: is it a header or a sample?", table.labels[0]),
                 "say with data.read.header = true or false",
             ));
         }
         Ok(table)
     }
 
-    /// Checks that `test` has the columns of this table, in this order.
-    fn check_columns(&self, test: &Self, path: &Path) -> Result<(), HostError> {
-        let (Some(mine), Some(other)) = (&self.header, &test.header) else { return Ok(()) };
-        if mine.len() != other.len() || mine.iter().eq(other.iter()) {
-            return Ok(());
-        }
-        let names = |record: &StringRecord| record.iter().collect::<Vec<_>>().join(", ");
-        Err(HostError::new(
-            path.display(),
-            format!("has the columns {} where the training file has {}", names(other), names(mine)),
-            "give both the same columns in the same order",
-        ))
+    /// Whether the first line, taken for a sample, may be a header of numbers: its label is no number where all
+    /// others are; or its features count from 0 or 1 and its label is the only one that comes once.
+    fn may_start_with_a_header(&self) -> bool {
+        let [first, others @ ..] = &self.labels[..] else { return false };
+        let number = |label: &String| label.parse::<f64>().is_ok();
+        let names = &self.values[..self.features];
+        let counts = || [0.0, 1.0].contains(&names[0]) && names.windows(2).all(|two| two[1] == two[0] + 1.0);
+        let comes_once = || {
+            let mut times = HashMap::new();
+            self.labels.iter().for_each(|label| *times.entry(label).or_insert(0) += 1);
+            times.iter().all(|(label, &n)| (*label == first) == (n == 1))
+        };
+        !others.is_empty() && !number(first) && (others.iter().all(number) || counts() && comes_once())
     }
 
     fn push(&mut self, path: &Path, record: &StringRecord, label: usize) -> Result<(), HostError> {
@@ -298,7 +301,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t.csv");
         fs::write(&path, text).unwrap();
-        read(&path, options).map(|(set, _)| set)
+        read(&path, options).map(|stored| stored.train.unwrap())
     }
 
     fn problem(text: &str) -> String {
@@ -354,6 +357,11 @@ mod tests {
         assert!(problem("").contains("no samples"));
         assert!(problem("a,b,l\n").contains("no samples"));
         assert!(problem("0,1,label\n5,6,1\n").contains("is it a header or a sample?"));
+        let numbered = "0,1,label\n5,6,oak\n7,8,oak\n";
+        assert!(problem(numbered).contains("\"label\", unlike all others: is it a header or a sample?"));
+        assert_eq!(table(numbered, &options(None, Some(true), None)).unwrap().len(), 2);
+        assert_eq!(table(numbered, &options(None, Some(false), None)).unwrap().len(), 3);
+        assert_eq!(table("0,1,ash\n5,6,oak\n7,8,ash\n", &Options::default()).unwrap().len(), 3);
         assert!(problem(",a,l\n0,6,1\n").contains("line 1, column 1: a column without a name"));
         assert!(problem("1,2,x\n1,x\n").contains("as many fields"));
     }
@@ -368,10 +376,19 @@ mod tests {
         assert_eq!((train.len(), test.labels, test.classes), (2, vec![1], train.classes));
         fs::write(folder.path().join("test.csv"), "5,6,c\n").unwrap();
         assert!(open().unwrap_err().to_string().contains("line 1: the label \"c\" is not among"));
+        fs::remove_file(folder.path().join("train.tsv")).unwrap();
+        let alone = read(folder.path(), &Options::default()).unwrap();
+        assert_eq!((alone.train, alone.test.unwrap().classes), (None, vec!["c".to_owned()]));
+        assert!(open().unwrap_err().problem.contains("no training samples"));
         fs::write(folder.path().join("train.tsv"), "p\tq\tkind\n1\t2\tb\n3\t4\ta\n").unwrap();
         fs::write(folder.path().join("test.csv"), "q,p,kind\n5,6,b\n").unwrap();
         assert!(open().unwrap_err().problem.contains("has the columns q, p, kind where"));
         fs::write(folder.path().join("test.csv"), "5,b\n").unwrap();
         assert!(open().unwrap_err().problem.contains("training samples are 1 x 1 x 2, test samples 1 x 1 x 1"));
+        fs::write(folder.path().join("val.csv"), "1,2,a\n").unwrap();
+        fs::write(folder.path().join("test.csv"), "5,6,b\n").unwrap();
+        let stored = read(folder.path(), &Options::default()).unwrap();
+        assert_eq!((stored.validation.unwrap().labels, stored.test.unwrap().labels), (vec![0], vec![1]));
+        assert_eq!(open().unwrap().0.len(), 3);
     }
 }

@@ -232,7 +232,7 @@ impl Dataset {
     ///
     /// Another shape, element type or classes.
     pub fn join(mut self, other: &Self) -> Result<Self, HostError> {
-        self.check_alike(other, &self.name)?;
+        self.check_alike("training", other, "test", &self.name)?;
         match (&mut self.raw, &other.raw) {
             (Raw::U8(all), Raw::U8(more)) => all.extend(more),
             (Raw::I16(all), Raw::I16(more)) => all.extend(more),
@@ -314,19 +314,20 @@ impl Dataset {
         Ok((self.subset(&train)?, self.subset(&validation)?))
     }
 
-    /// An error at `place` unless `test` has the shape, element type and classes of this set.
-    pub(super) fn check_alike(&self, test: &Self, place: &str) -> Result<(), HostError> {
-        let ([h, w, c], [th, tw, tc]) = (self.shape, test.shape);
-        let problem = if self.shape != test.shape {
-            format!("training samples are {h} x {w} x {c}, test samples {th} x {tw} x {tc}")
-        } else if self.raw.kind() != test.raw.kind() {
-            format!("training values are {}, test values {}", self.raw.kind(), test.raw.kind())
-        } else if self.classes != test.classes {
-            format!("training has {} classes, test {}", self.classes.len(), test.classes.len())
+    /// An error at `place` unless `other` has the shape, element type and classes of this set: the parts
+    /// `mine` and `theirs` of a source.
+    pub(super) fn check_alike(&self, mine: &str, other: &Self, theirs: &str, place: &str) -> Result<(), HostError> {
+        let ([h, w, c], [th, tw, tc]) = (self.shape, other.shape);
+        let problem = if self.shape != other.shape {
+            format!("{mine} samples are {h} x {w} x {c}, {theirs} samples {th} x {tw} x {tc}")
+        } else if self.raw.kind() != other.raw.kind() {
+            format!("{mine} values are {}, {theirs} values {}", self.raw.kind(), other.raw.kind())
+        } else if self.classes != other.classes {
+            format!("{mine} has {} classes, {theirs} {}", self.classes.len(), other.classes.len())
         } else {
             return Ok(());
         };
-        Err(HostError::new(place, problem, "make the test set like the training set"))
+        Err(HostError::new(place, problem, format!("make the {theirs} set like the {mine} set")))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Folders of images, one folder per class: `root/class/*.png`, or `root/train/class/*.png` with
-//! `root/test/class/*.png` (or `val` for `test`).
+//! `root/test/class/*.png` and, for validation, `root/val/class/*.png`. Without `test`, `val` is the test
+//! set; `test` may be alone.
 //!
 //! PNG and JPEG, by content; other files and names that start with a dot are passed over. Classes
 //! and images come in the order of their names.
 
-use super::{Dataset, Options, Raw, io_error, name_of};
+use super::{Dataset, Options, Raw, Stored, io_error, name_of};
 use crate::error::HostError;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, imageops::FilterType};
 use std::borrow::ToOwned;
@@ -19,8 +20,7 @@ use std::vec::Vec;
 /// Far above what any model takes.
 const MOST_PIXELS: usize = 1 << 24;
 
-/// The images of `root` for training, and for the test if there is such a folder: u8, `[h, w, 1]`
-/// grey or `[h, w, 3]` RGB.
+/// The images of `root`: u8, `[h, w, 1]` grey or `[h, w, 3]` RGB.
 ///
 /// `options.size` stretches images to one size (bilinear; the aspect ratio is not kept); without
 /// it all must have the size of the first. `options.channels` is 1 for grey or 3 for RGB; without
@@ -28,9 +28,9 @@ const MOST_PIXELS: usize = 1 << 24;
 ///
 /// # Errors
 ///
-/// No class folders, a class without images, an unreadable image, sizes that differ, a test class
-/// that training does not have.
-pub fn read(root: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>), HostError> {
+/// No class folders, a class without images, an unreadable image, sizes that differ, a class
+/// of another part that training does not have.
+pub fn read(root: &Path, options: &Options) -> Result<Stored, HostError> {
     if let Some(channels) = options.channels
         && channels != 1
         && channels != 3
@@ -50,25 +50,30 @@ pub fn read(root: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>)
             "give the height and width that the model takes",
         ));
     }
-    let train = root.join("train");
-    if !train.is_dir() {
-        let classes = class_names(root)?;
-        return Ok((part(root, root, &classes, &mut Form::new(options))?, None));
-    }
     let mut form = Form::new(options);
-    let classes = class_names(&train)?;
-    let training = part(root, &train, &classes, &mut form)?;
-    let Some(test) = ["test", "val"].map(|name| root.join(name)).into_iter().find(|path| path.is_dir()) else {
-        return Ok((training, None));
+    let [train, validation, test] = ["train", "val", "test"].map(|name| Some(root.join(name)).filter(|p| p.is_dir()));
+    // A folder with images in it is a class, whatever its name.
+    let test = match test {
+        Some(test) if train.is_none() && !images(&test)?.is_empty() => None,
+        test => test,
     };
-    if let Some(stranger) = class_names(&test)?.iter().find(|class| !classes.contains(class)) {
-        return Err(HostError::new(
-            test.join(stranger).display(),
-            format!("a test class that {} does not have", train.display()),
-            "give both the same class folders",
-        ));
+    if train.is_none() && test.is_none() {
+        let classes = class_names(root)?;
+        return Ok(Stored::whole_of(part(root, root, &classes, &mut form)?));
     }
-    Ok((training, Some(part(root, &test, &classes, &mut form)?)))
+    Stored::of([train, validation, test], |folder, known| {
+        let mine = class_names(&folder)?;
+        if let Some(known) = known
+            && let Some(stranger) = mine.iter().find(|class| !known.contains(class))
+        {
+            return Err(HostError::new(
+                folder.join(stranger).display(),
+                "a class that the training set does not have",
+                "give all parts the same class folders",
+            ));
+        }
+        part(root, &folder, known.unwrap_or(&mine), &mut form)
+    })
 }
 
 /// The image at `path`, PNG or JPEG by content, turned upright as its EXIF data say.
@@ -258,9 +263,9 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         rgb(&root.path().join("a/1.png"), [255, 0, 7]);
         let read = |size, channels| read(root.path(), &Options { size, channels, ..Options::default() });
-        let (set, _) = read(None, None).unwrap();
+        let set = read(None, None).unwrap().train.unwrap();
         assert_eq!((set.shape, set.raw), ([1, 2, 3], Raw::U8(vec![255, 0, 7, 255, 0, 7])));
-        let (set, _) = read(Some([2, 4]), Some(1)).unwrap();
+        let set = read(Some([2, 4]), Some(1)).unwrap().train.unwrap();
         // Rec. 709 luma of (255, 0, 7): 0.2126 * 255 + 0.0722 * 7 = 54.7, rounded.
         assert_eq!((set.shape, set.raw), ([2, 4, 1], Raw::U8(vec![55; 8])));
         assert!(read(None, Some(2)).unwrap_err().problem.contains("2 channels"));
@@ -268,7 +273,7 @@ mod tests {
         grey(&root.path().join("a/2.png"), 2, 2, 0);
         let error = read(None, None).unwrap_err();
         assert!(error.problem.starts_with("2 x 2 pixels, where") && error.problem.ends_with("has 1 x 2"), "{error}");
-        assert_eq!(read(Some([1, 2]), None).unwrap().0.len(), 2);
+        assert_eq!(read(Some([1, 2]), None).unwrap().train.unwrap().len(), 2);
     }
 
     #[test]
@@ -311,6 +316,32 @@ mod tests {
         assert!(problem().starts_with("not a readable image"));
         grey(&at("train/a/1.png"), 1, 1, 0);
         grey(&at("val/b/1.png"), 1, 1, 0);
-        assert!(problem().starts_with("a test class that"));
+        assert!(problem().starts_with("a class that the training set does not have"));
+    }
+
+    #[test]
+    fn parts_are_told_by_their_folders() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |name: &str| root.path().join(name);
+        let read = || read(root.path(), &Options::default()).unwrap();
+        let values = |set: &Option<Dataset>| set.as_ref().map(|set| set.raw_bytes(0)[0]);
+        let parts = || {
+            let Stored { train, validation, test } = read();
+            [values(&train), values(&validation), values(&test)]
+        };
+        // A class of that name.
+        grey(&at("test/1.png"), 1, 1, 1);
+        assert_eq!(parts(), [Some(1), None, None]);
+        fs::remove_file(at("test/1.png")).unwrap();
+        grey(&at("test/a/1.png"), 1, 1, 2);
+        assert_eq!(parts(), [None, None, Some(2)]);
+        assert_eq!(read().whole().unwrap().len(), 1);
+        assert!(read().divided(&Options::default()).unwrap_err().problem.contains("no training samples"));
+        grey(&at("train/a/1.png"), 1, 1, 3);
+        grey(&at("val/a/1.png"), 1, 1, 4);
+        assert_eq!(parts(), [Some(3), Some(4), Some(2)]);
+        assert_eq!(read().whole().unwrap().raw, Raw::U8(vec![3, 4, 2]));
+        fs::remove_dir_all(at("test")).unwrap();
+        assert_eq!(parts(), [Some(3), None, Some(4)]);
     }
 }

@@ -4,7 +4,7 @@
 //! bytes, the element type (8: unsigned byte), the number of dimensions, each dimension as a
 //! big-endian u32, the values (<http://yann.lecun.com/exdb/mnist/>).
 
-use super::{Dataset, Raw, io_error, name_of, numbered};
+use super::{Dataset, Raw, Stored, io_error, name_of, numbered};
 use crate::error::HostError;
 use flate2::read::MultiGzDecoder;
 use sha2::{Digest, Sha256};
@@ -33,24 +33,23 @@ pub(super) fn recognises(folder: &Path) -> bool {
     ["train", "t10k"].iter().any(|part| locate(folder, &format!("{part}-images-idx3-ubyte")).is_some())
 }
 
-/// The training set of a folder of IDX files, and the test set (`t10k`) if there is one; or the test
-/// set alone. u8 images `[h, w, 1]`, classes named by number.
+/// The training set of a folder of IDX files and the test set (`t10k`), or one alone: u8 images
+/// `[h, w, 1]`, classes named by number.
 ///
 /// # Errors
 ///
 /// A missing file, a wrong magic, a file that is cut short or too long, images and labels of
 /// different number, a test label that training does not have.
-pub fn read(folder: &Path) -> Result<(Dataset, Option<Dataset>), HostError> {
-    let has = |part: &str| locate(folder, &format!("{part}-images-idx3-ubyte")).is_some();
-    let part = |part: &str, classes: Option<Vec<String>>| {
+pub fn read(folder: &Path) -> Result<Stored, HostError> {
+    let has = |part: &'static str| locate(folder, &format!("{part}-images-idx3-ubyte")).map(|_| part);
+    let test = has("t10k");
+    let train = if test.is_some() { has("train") } else { Some("train") };
+    Stored::of([train, None, test], |part, classes| {
         let images = Idx::read(folder, &format!("{part}-images-idx3-ubyte"), 3)?;
         let labels = Idx::read(folder, &format!("{part}-labels-idx1-ubyte"), 1)?;
-        let classes = classes.map_or_else(|| numbered(&labels.labels(), &labels.path), Ok)?;
+        let classes = classes.map_or_else(|| numbered(&labels.labels(), &labels.path), |c| Ok(c.to_vec()))?;
         assemble(folder, images, labels, classes)
-    };
-    let first = part(if !has("train") && has("t10k") { "t10k" } else { "train" }, None)?;
-    let test = if has("train") && has("t10k") { Some(part("t10k", Some(first.classes.clone()))?) } else { None };
-    Ok((first, test))
+    })
 }
 
 /// The dimensions of a file of unsigned bytes, and its values.

@@ -3,7 +3,7 @@
 //! Format: a magic, a version, a Python dictionary with element type, order and shape, the values
 //! (<https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html>).
 
-use super::{Dataset, Options, Raw, io_error, name_of, numbered, row_shape};
+use super::{Dataset, Options, Raw, Stored, io_error, name_of, numbered, row_shape};
 use crate::error::HostError;
 use std::borrow::Cow;
 use std::ffi::OsStr;
@@ -16,22 +16,28 @@ use std::vec;
 use std::vec::Vec;
 use zip::ZipArchive;
 
-/// Names of samples and labels, for training and, where the set has its own, for the test: as
-/// Keras, as MedMNIST and as scikit-learn have them.
-const NAMES: [[&str; 4]; 3] = [
-    ["x_train", "y_train", "x_test", "y_test"],
-    ["train_images", "train_labels", "test_images", "test_labels"],
-    ["X", "y", "", ""],
+/// Names of samples and labels for training, validation and test: as Keras, as MedMNIST and as
+/// scikit-learn have them.
+const NAMES: [[[&str; 2]; 3]; 3] = [
+    [["x_train", "y_train"], ["x_val", "y_val"], ["x_test", "y_test"]],
+    [["train_images", "train_labels"], ["val_images", "val_labels"], ["test_images", "test_labels"]],
+    [["X", "y"], ["", ""], ["", ""]],
 ];
 
 /// Whether `folder` has arrays of samples.
 pub(super) fn recognises(folder: &Path) -> bool {
     let names = members(folder).unwrap_or_default();
-    NAMES.iter().any(|[samples, ..]| find(&names, samples).is_some())
+    has_samples(&names).is_some()
 }
 
-/// The arrays `x_train, y_train, x_test, y_test` (or `train_images`, `train_labels`,
-/// `test_images`, `test_labels`) or `X, y` of `path`; names in any case.
+/// The names of which there are samples for training or for the test.
+fn has_samples(members: &[String]) -> Option<&'static [[&'static str; 2]; 3]> {
+    NAMES.iter().find(|[train, _, test]| [train, test].iter().any(|[samples, _]| find(members, samples).is_some()))
+}
+
+/// The arrays `x_train, y_train, x_test, y_test` and, if there are any, `x_val, y_val` (or
+/// `train_images`, `train_labels` and so on) or `X, y` of `path`; or those of the test alone. Names in any
+/// case.
 ///
 /// Samples, the first dimension counting them:
 ///
@@ -48,9 +54,9 @@ pub(super) fn recognises(folder: &Path) -> bool {
 /// # Errors
 ///
 /// A missing array, a damaged file, an element type, order, shape or value that does not fit.
-pub fn read(path: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>), HostError> {
+pub fn read(path: &Path, options: &Options) -> Result<Stored, HostError> {
     let members = members(path)?;
-    let Some([x_train, y_train, x_test, y_test]) = NAMES.iter().find(|names| find(&members, names[0]).is_some()) else {
+    let Some(names) = has_samples(&members) else {
         let found = members.iter().map(|member| stem(member)).collect::<Vec<_>>().join(", ");
         return Err(HostError::new(
             path.display(),
@@ -62,15 +68,13 @@ pub fn read(path: &Path, options: &Options) -> Result<(Dataset, Option<Dataset>)
         Some(member) => Array::load(path, member),
         None => Err(HostError::new(path.display(), format!("no array {name}"), "samples and labels belong together")),
     };
-    let labels = load(y_train)?;
-    let indices = labels.labels()?;
-    let classes = numbered(&indices, Path::new(&labels.place))?;
-    let train = load(x_train)?.into_dataset(path, options, indices, classes.clone())?;
-    if find(&members, x_test).is_none() {
-        return Ok((train, None));
-    }
-    let labels = load(y_test)?.labels()?;
-    Ok((train, Some(load(x_test)?.into_dataset(path, options, labels, classes)?)))
+    let there = names.map(|part| Some(part).filter(|[samples, _]| find(&members, samples).is_some()));
+    Stored::of(there, |[samples, labels], classes| {
+        let labels = load(labels)?;
+        let indices = labels.labels()?;
+        let classes = classes.map_or_else(|| numbered(&indices, Path::new(&labels.place)), |c| Ok(c.to_vec()))?;
+        load(samples)?.into_dataset(path, options, indices, classes)
+    })
 }
 
 /// The dimensions and the values of one `.npy` file.
@@ -379,7 +383,7 @@ mod tests {
     }
 
     fn read_npz(arrays: &[(&str, Vec<u8>)]) -> Result<Dataset, HostError> {
-        read(&npz(arrays).path().join("d.npz"), &Options::default()).map(|(set, _)| set)
+        read(&npz(arrays).path().join("d.npz"), &Options::default()).map(|stored| stored.train.unwrap())
     }
 
     fn read_x(descr: &str, dims: &str, bytes: &[u8]) -> Result<Dataset, HostError> {
@@ -417,6 +421,12 @@ mod tests {
         assert_eq!((&train.raw, &train.labels), (&Raw::U8(vec![1, 2, 3, 4, 5, 6]), &vec![0, 2, 1]));
         assert_eq!((&test.raw, &test.labels, test.classes.len()), (&Raw::U8(vec![7, 8]), &vec![2], 3));
         assert_eq!((archive.0.raw, archive.1.labels), (train.raw, test.labels));
+        let held = [("x_test", npy("|u1", "(1, 2)", &[7, 8])), ("y_test", npy("|u1", "(1,)", &[2]))];
+        let stored = read(&npz(&held).path().join("d.npz"), &Options::default()).unwrap();
+        assert_eq!((stored.train, stored.test.unwrap().labels), (None, vec![2]));
+        let watched = [("x_val", npy("|u1", "(1, 2)", &[9, 9])), ("y_val", npy("|u1", "(1,)", &[1]))];
+        let stored = read(&npz(&[&arrays[..], &watched].concat()).path().join("d.npz"), &Options::default()).unwrap();
+        assert_eq!((stored.validation.unwrap().labels, stored.test.unwrap().labels), (vec![1], vec![2]));
     }
 
     #[test]

@@ -64,6 +64,9 @@ pub fn build(config: &Config, mode: Mode) -> Result<Built, HostError> {
     {
         return Err(HostError::new("label_smoothing", format!("must be in [0, 1), found {label_smoothing}"), ""));
     }
+    if let Mode::Train { batch: 1, .. } = mode {
+        check_batch_norms(config)?;
+    }
     let mut layers = Layers::new(mode, config.linear_std);
     let (input, x) = normalised(&mut layers, config, batch);
     let logits = classify(&mut layers, config, x);
@@ -83,6 +86,24 @@ pub fn build(config: &Config, mode: Mode) -> Result<Built, HostError> {
         (built.target, built.loss) = (Some(target), Some(loss));
     }
     Ok(built)
+}
+
+/// Checks that no batch norm sees one value per channel, which it would make 0, in a batch of 1.
+fn check_batch_norms(config: &Config) -> Result<(), HostError> {
+    let mut grid = Grid { h: config.input.height, w: config.input.width };
+    for (s, stage) in config.stages.iter().enumerate() {
+        for (i, layer) in stage.embed.iter().enumerate() {
+            grid = layer.output(grid);
+            if layer.batch_norm && grid.n() == 1 {
+                return Err(HostError::new(
+                    format!("stages[{s}].embed[{i}].batch_norm"),
+                    "normalises over one value per channel: the map is 1 x 1 and train.shard is 1",
+                    "set train.shard to 2 or more, or batch_norm to false",
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The raw input, and the input with mean 0 and standard deviation 1.
@@ -236,6 +257,25 @@ mod tests {
             }
         }
         assert!(mutants > 1000, "{mutants}");
+    }
+
+    #[test]
+    fn a_batch_norm_of_single_values_is_refused() {
+        let mut config = preset("watch-nano").unwrap();
+        (config.input.width, config.input.height) = (1, 1);
+        for stage in &mut config.stages {
+            stage.mixer = Mixer::Softmax;
+        }
+        let of = |config: &Config, batch| build(config, Mode::Train { batch, label_smoothing: 0.0 });
+        let error = of(&config, 1).unwrap_err();
+        assert_eq!(error.place, "stages[0].embed[0].batch_norm");
+        assert!(error.remedy.contains("train.shard"), "{error}");
+        of(&config, 2).unwrap();
+        build(&config, Mode::Infer { batch: 1 }).unwrap();
+        for layer in config.stages.iter_mut().flat_map(|stage| &mut stage.embed) {
+            layer.batch_norm = false;
+        }
+        of(&config, 1).unwrap();
     }
 
     #[test]

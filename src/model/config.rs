@@ -42,7 +42,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq)]
 #[cfg_attr(feature = "train", derive(Serialize, Deserialize), serde(deny_unknown_fields))]
 pub struct Config {
-    /// Name, used in reports and file names.
+    /// Name, used in reports and file names: without `/` and `\\`, at most 200 bytes.
     pub name: String,
     /// Number of classes.
     pub classes: usize,
@@ -389,6 +389,12 @@ impl Config {
     /// The field at fault, what it needs and what was there.
     pub fn validate(&self) -> Result<(), HostError> {
         let Input { height, width, channels, ref mean, ref std, .. } = self.input;
+        let name = self.name.as_str();
+        let plain = (1..=MAX_NAME).contains(&name.len())
+            && ![".", ".."].contains(&name)
+            && !name.contains(|c: char| c == '/' || c == '\\' || c.is_control());
+        let needed = format!("must be usable as a file name of 1 to {MAX_NAME} bytes without / and \\");
+        check("name", plain, &needed, format!("{name:?}"))?;
         counts("classes", self.classes, MAX_WIDTH)?;
         let labels = self.labels.len();
         check("labels", labels == 0 || labels == self.classes, &format!("must name {} classes", self.classes), labels)?;
@@ -419,7 +425,8 @@ impl Config {
         }
         let layers =
             self.stages.iter().fold(0usize, |sum, s| sum.saturating_add(s.depth).saturating_add(s.embed.len()));
-        counts("stages", layers, MAX_LAYERS)?;
+        let needed = format!("must have 1 to {MAX_LAYERS} blocks and convolutions in all");
+        check("stages", layers <= MAX_LAYERS, &needed, layers)?;
         let last = self.stages.len() - 1;
         let joined = self.head != Head::ClassToken || self.stages[last].mixer == Mixer::Softmax;
         check("head", joined, &format!("can be class-token only where stages[{last}].mixer is softmax"), "class-token")
@@ -428,6 +435,7 @@ impl Config {
 
 /// Limits far above any sensible model, so that no size overflows.
 const MAX_WIDTH: usize = 1 << 16;
+const MAX_NAME: usize = 200;
 const MAX_KERNEL: usize = 255;
 /// A training step has about a hundred tensors per block, and an index counts to 65,534.
 const MAX_LAYERS: usize = 256;
@@ -565,6 +573,10 @@ mod tests {
     fn errors_name_the_field_what_it_needs_and_what_was_there() {
         let nano = |change: fn(&mut Config)| error("fashion-nano", change);
         for (got, want) in [
+            (
+                nano(|c| c.name = "../x".into()),
+                "name: must be usable as a file name of 1 to 200 bytes without / and \\, found \"../x\"",
+            ),
             (nano(|c| c.classes = 0), "classes: must be 1 to 65536, found 0"),
             (nano(|c| c.labels = ["a".into()].into()), "labels: must name 10 classes, found 1"),
             (nano(|c| c.drop_rate = 1.0), "drop_rate: must be in [0, 1), found 1"),
@@ -575,7 +587,10 @@ mod tests {
             (nano(|c| c.input.std = [-1.0].into()), "input.std: must be above 0, found -1"),
             (nano(|c| c.input.mean = [f32::INFINITY].into()), "input.mean: must be finite, found inf"),
             (nano(|c| c.stages.clear()), "stages: must be 1 to 256, found 0"),
-            (nano(|c| c.stages[1].depth = usize::MAX), "stages: must be 1 to 256, found 18446744073709551615"),
+            (
+                nano(|c| c.stages[1].depth = usize::MAX),
+                "stages: must have 1 to 256 blocks and convolutions in all, found 18446744073709551615",
+            ),
             (nano(|c| c.stages[1].embed.clear()), "stages[1].embed: must be 1 to 256, found 0"),
             (nano(|c| c.stages[1].embed[0].channels = 0), "stages[1].embed[0].channels: must be 1 to 65536, found 0"),
             (nano(|c| c.stages[0].embed[0].stride = 0), "stages[0].embed[0].stride: must be 1 to 255, found 0"),
@@ -637,6 +652,17 @@ mod tests {
             ),
         ] {
             assert_eq!(got, want);
+        }
+    }
+
+    #[test]
+    fn a_name_is_a_file_name() {
+        let named = |name: &str| Config { name: name.into(), ..preset("fashion-nano").unwrap() }.validate();
+        for bad in ["", ".", "..", "a/b", "a\\b", "a\n", &"x".repeat(201)] {
+            assert!(named(bad).unwrap_err().to_string().starts_with("name: must be usable"), "{bad}");
+        }
+        for good in ["a", "a.b", "..a", "x 2", "\u{e9}t\u{e9}"] {
+            named(good).unwrap();
         }
     }
 

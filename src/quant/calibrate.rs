@@ -5,19 +5,47 @@ use crate::error::HostError;
 use crate::format::{self, View};
 use crate::ops::{DType, Tick};
 use crate::program::{Plan, Program, Space, TensorId};
-use std::string::ToString;
+use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
 
 /// How the range of a tensor is taken from the values it had.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(rename_all = "kebab-case", try_from = "Written")]
 pub enum Bounds {
     /// From the smallest to the largest.
     MinMax,
     /// With this percentage of the values inside, the rest cut off in equal parts at both ends;
     /// 99.99 say.
     Percentile(f64),
+}
+
+/// [`Bounds`] as they are written: a derived error would not say how to write a percentile.
+#[derive(serde::Deserialize)]
+#[serde(untagged, expecting = "must be \"min-max\" or { percentile = 99.99 }")]
+enum Written {
+    Name(String),
+    Table(Percentile),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Percentile {
+    percentile: f64,
+}
+
+impl TryFrom<Written> for Bounds {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Name(name) if name == "min-max" => Ok(Bounds::MinMax),
+            Written::Name(name) => {
+                Err(std::format!("must be \"min-max\" or {{ percentile = 99.99 }} and is \"{name}\""))
+            }
+            Written::Table(Percentile { percentile }) => Ok(Bounds::Percentile(percentile)),
+        }
+    }
 }
 
 /// What was seen of one tensor.

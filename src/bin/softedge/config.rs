@@ -1,7 +1,7 @@
 //! The configuration file: what a run is, in one TOML file of four tables.
 
 use crate::presets;
-use serde::de::{MapAccess, Visitor, value::MapAccessDeserializer};
+use serde::de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use softedge::data::{Dataset, Options, Raw};
 use softedge::error::HostError;
@@ -35,7 +35,7 @@ pub struct Model {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Data {
-    /// A built-in name or a path; see [`softedge::data::open`].
+    /// A built-in name or a path; see [`softedge::data::read`].
     pub source: String,
     /// How to read it.
     pub read: Options,
@@ -53,6 +53,14 @@ pub struct Quant {
     pub epochs: usize,
     /// Its learning rate, which falls like that of training.
     pub lr: f32,
+}
+
+impl Data {
+    /// Sets a field of how it is read, `channels=6` say.
+    pub fn set_read(&mut self, assignment: &str) -> Result<(), HostError> {
+        self.read = with(&self.read, "--read", assignment, "size, channels, label and header are the most used")?;
+        Ok(())
+    }
 }
 
 impl Default for Quant {
@@ -146,30 +154,8 @@ impl Config {
 
     /// Sets the field at a dotted path, `train.lr=1e-3` say; `model.stages.0.depth=2` counts from 0.
     pub fn set(&mut self, assignment: &str) -> Result<(), HostError> {
-        let fail = |problem: String, remedy: &str| HostError::new(format!("--set {assignment}"), problem, remedy);
-        let Some((path, text)) = assignment.split_once('=') else {
-            return Err(fail("has no `=`".into(), "write it as `--set train.lr=1e-3`"));
-        };
-        let value = toml::from_str::<toml::Table>(&format!("value = {text}"))
-            .ok()
-            .and_then(|mut table| table.remove("value"))
-            .unwrap_or_else(|| toml::Value::String(text.into()));
-        let mut whole = toml::Value::try_from(&*self).map_err(|e| fail(e.to_string(), ""))?;
-        let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
-        let mut at = &mut whole;
-        for part in parents.split('.').filter(|part| !part.is_empty()) {
-            let next = match at {
-                toml::Value::Array(items) => part.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
-                other => other.get_mut(part),
-            };
-            at = next.ok_or_else(|| fail(format!("there is no `{part}` in the configuration"), SHOW))?;
-        }
-        match at {
-            toml::Value::Table(table) => table.insert(last.into(), value),
-            _ => return Err(fail(format!("`{parents}` is no table"), SHOW)),
-        };
-        let adapts = self.model.adapts && last != "model";
-        *self = whole.try_into().map_err(|e: toml::de::Error| fail(indented(&e), SHOW))?;
+        let adapts = self.model.adapts && !assignment.starts_with("model=");
+        *self = with(self, "--set", assignment, SHOW)?;
         self.model.adapts |= adapts;
         Ok(())
     }
@@ -187,12 +173,29 @@ impl Config {
                 Raw::F32(_) => model::Raw::F32,
             };
             let input = &mut config.input;
-            if (input.height, input.width, input.channels, input.raw) != (h, w, c, raw) {
-                let (mean, std) = set.moments();
-                // A constant channel carries nothing, whatever its scale.
-                let std = std.into_iter().map(|s| if s > 0.0 { s } else { 1.0 }).collect();
-                *input = model::Input { height: h, width: w, channels: c, raw, mean, std };
+            let reshaped = (input.height, input.width, input.channels, input.raw) != (h, w, c, raw);
+            // What is no preset's was set by the user.
+            let source = &*self.data.source;
+            let stale = |values: &[f32]| {
+                values.len() != c || presets::data_of(values).is_some_and(|own| reshaped || !own.contains(&source))
+            };
+            let [mean_is_stale, std_is_stale] = [&input.mean, &input.std].map(|values| stale(values));
+            if reshaped {
+                (input.height, input.width, input.channels, input.raw) = (h, w, c, raw);
                 changes.push(format!("input {h}x{w}x{c} {}", set.raw.kind()));
+            }
+            if mean_is_stale || std_is_stale {
+                let (mean, std) = set.moments();
+                if mean_is_stale {
+                    input.mean = mean;
+                }
+                if std_is_stale {
+                    // A constant channel carries nothing, whatever its scale.
+                    input.std = std.into_iter().map(|s| if s > 0.0 { s } else { 1.0 }).collect();
+                }
+                changes.push("mean and deviation of the training samples".into());
+            }
+            if reshaped {
                 changes.extend(limit_landmarks(config));
             }
             if config.classes != set.classes.len() {
@@ -211,6 +214,42 @@ impl Config {
     pub fn to_toml(&self) -> Result<String, HostError> {
         let text = toml::to_string(self).map_err(|e| HostError::new("configuration", e.to_string(), ""))?;
         Ok(presets::commented(&text))
+    }
+}
+
+/// `settings` with the field at a dotted path set by `assignment`, a value of the option `flag`.
+fn with<T: Serialize + DeserializeOwned>(
+    settings: &T,
+    flag: &str,
+    assignment: &str,
+    show: &str,
+) -> Result<T, HostError> {
+    let fail = |problem: String, remedy: &str| HostError::new(format!("{flag} {assignment}"), problem, remedy);
+    let Some((path, text)) = assignment.split_once('=') else {
+        return Err(fail("has no `=`".into(), "write it as FIELD=VALUE"));
+    };
+    let (parents, last) = path.rsplit_once('.').unwrap_or(("", path));
+    let set = |value: toml::Value| -> Result<T, HostError> {
+        let mut whole = toml::Value::try_from(settings).map_err(|e| fail(e.to_string(), ""))?;
+        let mut at = &mut whole;
+        for part in parents.split('.').filter(|part| !part.is_empty()) {
+            let next = match at {
+                toml::Value::Array(items) => part.parse::<usize>().ok().and_then(|i| items.get_mut(i)),
+                other => other.get_mut(part),
+            };
+            at = next.ok_or_else(|| fail(format!("there is no `{part}` in the configuration"), show))?;
+        }
+        match at {
+            toml::Value::Table(table) => table.insert(last.into(), value),
+            _ => return Err(fail(format!("`{parents}` is no table"), show)),
+        };
+        whole.try_into().map_err(|e: toml::de::Error| fail(indented(&e), show))
+    };
+    let as_text = || toml::Value::String(text.into());
+    match toml::from_str::<toml::Table>(&format!("value = {text}")).ok().and_then(|mut table| table.remove("value")) {
+        None => set(as_text()),
+        // A text may look like a number, as the number of a column does.
+        Some(value) => set(value).or_else(|e| set(as_text()).map_err(|_| e)),
     }
 }
 
@@ -279,9 +318,11 @@ mod tests {
         config.set("model.stages.1.depth=5").unwrap();
         config.set("data.source=my/folder").unwrap();
         config.set("data.read.size=[32, 32]").unwrap();
+        config.data.set_read("label=0").unwrap();
         config.set("quant.bounds={ percentile = 99.9 }").unwrap();
         assert_eq!((config.train.lr, config.model.config.stages[1].depth), (1e-4, 5));
         assert_eq!((&*config.data.source, config.data.read.size), ("my/folder", Some([32, 32])));
+        assert_eq!(config.data.read.label.as_deref(), Some("0"));
         assert_eq!((config.quant.bounds, config.model.adapts), (Bounds::Percentile(99.9), true));
         for (bad, what) in [
             ("train.lr", "no `=`"),
@@ -289,10 +330,36 @@ mod tests {
             ("trian.lr=1", "no `trian`"),
             ("train.epochs=many", "invalid type"),
             ("model.stages.7.depth=1", "no `7`"),
+            ("quant.bounds=percentile", "{ percentile = 99.99 }"),
+            ("quant.bounds={ percentil = 99 }", "{ percentile = 99.99 }"),
         ] {
             let error = config.set(bad).unwrap_err().to_string();
             assert!(error.contains(what), "{error}");
         }
+    }
+
+    #[test]
+    fn a_preset_takes_on_the_mean_and_deviation_of_other_data() {
+        let classes = nano().model.config.classes;
+        let names = (0..classes).map(|i| format!("c{i}")).collect();
+        let pixels = (0..28 * 28).map(|i| if i % 2 == 0 { 10 } else { 20 }).collect();
+        let set = Dataset::new("t", [28, 28, 1], Raw::U8(pixels), vec![0], names).unwrap();
+        let fitted = |source: &str, settings: &[&str]| {
+            let mut config = nano();
+            config.data.source = source.into();
+            settings.iter().for_each(|setting| config.set(setting).unwrap());
+            let said = config.fit_to(&set);
+            let input = config.model.config.input;
+            (input.mean[0], input.std[0], said.len())
+        };
+        let own = nano().model.config.input;
+        for source in ["fashion-mini", "fashion-mnist"] {
+            assert_eq!(fitted(source, &[]), (own.mean[0], own.std[0], 0));
+        }
+        assert_eq!(fitted("mine", &[]), (15.0, 5.0, 1));
+        assert_eq!(fitted("mine", &["model.name=other"]), (15.0, 5.0, 1));
+        assert_eq!(fitted("mine", &["model.input.mean=[3.0]", "model.input.std=[2.0]"]), (3.0, 2.0, 0));
+        assert_eq!(fitted("mine", &["model.input.std=[2.0]"]), (15.0, 2.0, 1));
     }
 
     #[test]
@@ -302,7 +369,15 @@ mod tests {
             Dataset::new("t", [1, 2, 1], Raw::I16(vec![1, 3, 5, 7]), vec![0, 1], names).unwrap()
         };
         let mut config = nano();
-        assert_eq!(config.fit_to(&set(3)), ["input 1x2x1 i16", "landmarks limited to its tokens", "3 classes"]);
+        assert_eq!(
+            config.fit_to(&set(3)),
+            [
+                "input 1x2x1 i16",
+                "mean and deviation of the training samples",
+                "landmarks limited to its tokens",
+                "3 classes"
+            ]
+        );
         let model = &config.model.config;
         assert_eq!((model.input.mean[0], model.classes, &*model.labels[2]), (4.0, 3, "c2"));
         assert!(config.fit_to(&set(3)).is_empty());

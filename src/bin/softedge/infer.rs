@@ -2,11 +2,12 @@
 
 use crate::model_file::ModelFile;
 use crate::terminal;
-use softedge::data::Dataset;
+use softedge::data::{Dataset, Raw};
 use softedge::engine::{Buffer, Every, Executor, Memory};
 use softedge::error::HostError;
+use softedge::format::View;
 use softedge::ops::{DType, Tick};
-use softedge::program::Space;
+use softedge::program::{Op, Space};
 use softedge::train::{Evaluation, Judged};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -81,6 +82,35 @@ impl<'m> Runner<'m> {
     }
 }
 
+/// Checks that these raw values can be in the units of the f32 `model`: fractions that are next to nothing
+/// beside the deviation of its data are in others, pixels from 0 to 1 for those from 0 to 255 say. Integer
+/// models take no fractions.
+pub fn check_units(model: &ModelFile, place: &str, values: &[f32]) -> Result<(), HostError> {
+    /// Parts of the deviation.
+    const NOTHING: f32 = 1.0 / 32.0;
+    let Some(deviation) = smallest_deviation(model.view()) else { return Ok(()) };
+    let largest = values.iter().fold(0.0f32, |largest, v| largest.max(v.abs()));
+    if largest >= NOTHING * deviation || values.iter().all(|v| v.fract() == 0.0) {
+        return Ok(());
+    }
+    Err(HostError::new(
+        place,
+        format!("has no value beyond {largest:.3}, and those of the model's data deviate by {deviation:.3}"),
+        "give raw values in the units of the training data; pixels are 0 to 255",
+    ))
+}
+
+/// The smallest deviation of a channel by which an f32 model divides its raw input.
+fn smallest_deviation(view: View<'_>) -> Option<f32> {
+    let first = view.ops().next()?;
+    if !matches!(first.decode(), Op::Normalise(_)) {
+        return None;
+    }
+    let factor = Some(view.tensor(first.operand(1)?)).filter(|factor| factor.space == Space::Weights)?;
+    let factors = view.weights()[factor.offset..][..factor.bytes()].chunks_exact(4);
+    factors.map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).map(|f| 1.0 / f.abs()).reduce(f32::min)
+}
+
 /// An arena for `model`.
 pub fn arena(model: &ModelFile) -> Buffer {
     Buffer::zeroed(model.view().size(Space::Arena))
@@ -96,12 +126,15 @@ pub fn check_shape(model: &ModelFile, set: &Dataset) -> Result<(), HostError> {
     Err(HostError::new(model.path.display(), problem, "give it the data it was trained for"))
 }
 
-/// Checks that the model takes the samples of `set` and has its classes.
+/// Checks that the model takes the samples of `set`, in their units, and has its classes.
 pub fn check(model: &ModelFile, set: &Dataset) -> Result<(), HostError> {
     check_shape(model, set)?;
     let (classes, has) = (model.view().output(0).len(), set.classes.len());
     if classes == has {
-        return Ok(());
+        return match &set.raw {
+            Raw::F32(values) => check_units(model, &set.name, values),
+            _ => Ok(()),
+        };
     }
     let problem = format!("tells {classes} classes apart where {} has {has}", set.name);
     Err(HostError::new(model.path.display(), problem, "give it the data it was trained for"))

@@ -3,15 +3,18 @@
 use crate::config::Quant;
 use crate::data::{Filled, Sets};
 use crate::run_folder::{Trained, picked};
-use crate::terminal::{dims, progress, say};
+use crate::terminal::{dims, progress, say, warning};
 use crate::watch::{Watch, interruptible};
 use softedge::data::Dataset;
 use softedge::error::HostError;
-use softedge::model;
+use softedge::model::{self, Inverse, Mixer, Soft};
 use softedge::ops::DType;
 use softedge::program::Program;
 use softedge::quant::{self, Calibration};
 use softedge::train::{self, EpochEnd, Outcome};
+
+/// With less on the diagonal of the Gram matrix, its integer inverse can leave the range of Q22.
+const LEAST_RIDGE: f32 = 1.0 / 256.0;
 
 /// A model in both arithmetics.
 pub struct Integers {
@@ -38,6 +41,7 @@ impl Integers {
             }
         };
         trained.config.quant.check()?;
+        warn_of_unbounded_inverses(&trained.config.model.config);
         let Quant { samples, bounds, epochs, .. } = trained.config.quant;
         check_data(&trained.config.model.config, &sets.train)?;
         let before = trained.frozen(1)?;
@@ -56,6 +60,21 @@ impl Integers {
             after = quant::quantise(&tuned, &calibration, raw)?;
         }
         Ok(Self { before, tuned, after, calibration })
+    }
+}
+
+/// Warns of attention whose integer inverse nothing bounds.
+fn warn_of_unbounded_inverses(model: &model::Config) {
+    for (i, stage) in model.stages.iter().enumerate() {
+        if let Mixer::Soft(Soft { inverse: Inverse::Newton(steps), ridge, .. }) = stage.mixer
+            && ridge < LEAST_RIDGE
+        {
+            warning(&format!(
+                "stages[{i}].mixer.soft: with a ridge of {ridge}, {steps} steps of Newton's iteration need not \
+                 converge where landmarks are alike, and the integer inverse may saturate; see the residuals of \
+                 `softedge quantise`, or train with inverse = \"ldlt\" or a ridge of 0.01"
+            ));
+        }
     }
 }
 

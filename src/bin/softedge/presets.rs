@@ -36,6 +36,17 @@ pub fn recipe(name: &str) -> (&'static str, train::Config) {
     ("", official)
 }
 
+/// The data that a preset with this mean or deviation of its input has them from, if one has.
+pub fn data_of(values: &[f32]) -> Option<&'static [&'static str]> {
+    let has = |input: model::Input| input.mean == values || input.std == values;
+    let name = model::PRESETS.iter().find(|name| model::preset(name).is_some_and(|preset| has(preset.input)))?;
+    Some(match recipe(name).0 {
+        "fashion-mnist" => &["fashion-mnist", "fashion-mini"],
+        "watch" => &["watch"],
+        _ => &[],
+    })
+}
+
 /// The error for a name that is no preset.
 pub fn unknown(name: &str) -> HostError {
     HostError::new(
@@ -113,7 +124,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ("train.augment.cutmix", "alpha; 0 = off"),
     ("train.seed", "of everything random"),
     ("train.threads", "0 = all cores; results do not depend on it"),
-    ("train.validation", "part of the training samples held out to choose the best epoch"),
+    ("train.validation", "part of the training samples that chooses the epoch, where no set is given for it"),
     ("train.eval_every", "epochs"),
     ("train.checkpoint_every", "steps, beside one after each epoch"),
     ("quant.samples", "training samples that ranges are taken from"),

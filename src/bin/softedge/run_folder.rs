@@ -30,7 +30,7 @@ pub const MODEL: &str = "model.soft";
 
 /// Checks that `folder` holds no run.
 pub fn check_free(folder: &Path) -> Result<(), HostError> {
-    if ![CONFIG, LAST].iter().any(|name| folder.join(name).exists()) {
+    if ![CONFIG, BEST, LAST].iter().any(|name| folder.join(name).exists()) {
         return Ok(());
     }
     Err(HostError::new(
@@ -60,6 +60,21 @@ pub fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<(), HostError> {
     replaced.map_err(|e| {
         HostError::new(path.display(), format!("cannot be written: {e}"), "check the folder and the space left")
     })
+}
+
+/// Checks that nothing is lost by writing `output`: it is none of the files that are read, no checkpoint and
+/// no configuration of a run.
+pub fn check_output(output: &Path, inputs: &[&Path]) -> Result<(), HostError> {
+    let fail = |problem: &str| Err(HostError::new(output.display(), problem, "name another file to write"));
+    let Ok(there) = output.canonicalize() else { return Ok(()) };
+    if inputs.iter().any(|input| input.canonicalize().is_ok_and(|input| input == there)) {
+        return fail("is read, and would be overwritten");
+    }
+    let of_a_run = there.file_name().is_some_and(|name| name == CONFIG) && Config::read(&there).is_ok();
+    if of_a_run || there.is_file() && Checkpoint::read(&there).is_ok() {
+        return fail("belongs to a run, and would be overwritten");
+    }
+    Ok(())
 }
 
 /// A trained model: its checkpoint, and the configuration it was trained with.

@@ -11,6 +11,11 @@ macro_rules! say {
 }
 pub(crate) use say;
 
+/// Says on standard error what does not end the work but is to be seen.
+pub fn warning(text: &str) {
+    eprintln!("warning: {text}");
+}
+
 /// See [`say!`].
 pub fn print(line: fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();

@@ -23,8 +23,8 @@ pub struct Args {
     #[arg(long, short, value_name = "FOLDER")]
     out: Option<PathBuf>,
     /// Passes over the training samples; 30 take about three minutes on two cores.
-    #[arg(long, default_value_t = 30)]
-    epochs: usize,
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: u32,
     /// Threads; 0 takes as many as there are cores.
     #[arg(long, default_value_t = 0)]
     threads: usize,
@@ -39,7 +39,7 @@ pub fn run(args: Args) -> Result<(), HostError> {
     let folder = args.out.unwrap_or_else(|| train::free_folder("demo"));
     let mut config = Config::preset(PRESET).ok_or_else(|| presets::unknown(PRESET))?;
     config.data.source = "fashion-mini".into();
-    config.train.epochs = args.epochs;
+    config.train.epochs = args.epochs as usize;
     config.train.batch = 64;
     config.train.threads = args.threads;
     config.train.warmup_epochs = config.train.warmup_epochs.min(args.epochs as f32);

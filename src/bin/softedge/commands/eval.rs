@@ -29,6 +29,9 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<(), HostError> {
+    if let Some(drawing) = &args.confusion {
+        run_folder::check_output(drawing, &[&args.model, &args.model.join(MODEL)])?;
+    }
     let (models, set) = open(&args)?;
     say!("{}, {} samples of {}\n", args.samples.split().name(), set.len(), set.name);
     let mut evaluations = Vec::new();

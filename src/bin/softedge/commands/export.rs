@@ -38,10 +38,22 @@ enum Format {
     Safetensors,
 }
 
+impl Format {
+    /// The file it is written to by default.
+    fn file_name(self) -> &'static str {
+        match self {
+            Format::Integer => MODEL,
+            Format::F32 => "model-f32.soft",
+            Format::Safetensors => "model.safetensors",
+        }
+    }
+}
+
 pub fn run(args: Args) -> Result<(), HostError> {
     let mut trained = Trained::open(&args.checkpoint)?;
     args.how.apply(&mut trained.config)?;
-    let named = |name: &str| args.out.clone().unwrap_or_else(|| trained.folder.join(name));
+    let out = args.out.unwrap_or_else(|| trained.folder.join(args.format.file_name()));
+    run_folder::check_output(&out, &[&trained.checkpoint.path])?;
     if args.format != Format::Integer && args.how.is_given() {
         return Err(HostError::new(
             "--data, --samples, --percentile and --epochs",
@@ -56,16 +68,15 @@ pub fn run(args: Args) -> Result<(), HostError> {
             let bytes =
                 fs::read(file).map_err(|e| HostError::new(file.display(), format!("cannot be read: {e}"), ""))?;
             say!("quantised  {}", file.display());
-            ModelFile::new(&named(MODEL), &bytes)?
+            ModelFile::new(&out, &bytes)?
         }
-        Format::Integer => compiled(&named(MODEL), &Integers::of(&trained, &Sets::open(&trained.config)?)?.after)?,
-        Format::F32 => compiled(&named("model-f32.soft"), &trained.frozen(1)?)?,
+        Format::Integer => compiled(&out, &Integers::of(&trained, &Sets::open(&trained.config)?)?.after)?,
+        Format::F32 => compiled(&out, &trained.frozen(1)?)?,
         Format::Safetensors => {
-            let path = named("model.safetensors");
             let program = model::build(&trained.config.model.config, Mode::Infer { batch: 1 })?.program;
             let value = |name: &str| trained.checkpoint.weights(name).map(|v| &v.values[..]);
-            run_folder::write(&path, safetensors::write(&program, value)?)?;
-            say!("written    {}", path.display());
+            run_folder::write(&out, safetensors::write(&program, value)?)?;
+            say!("written    {}", out.display());
             return Ok(());
         }
     };

@@ -20,6 +20,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<(), HostError> {
+    args.map.iter().try_for_each(|map| run_folder::check_output(map, &[&args.model]))?;
     let model = ModelFile::open(&args.model)?;
     let (view, map) = (model.view(), ArenaMap::new(model.view()));
     header(&model);

@@ -1,7 +1,7 @@
 //! `softedge quantise`.
 
 use crate::config::Config;
-use crate::data::{Sets, Split};
+use crate::data::{Sets, Source, Split};
 use crate::infer;
 use crate::integers::Integers;
 use crate::model_file::ModelFile;
@@ -21,17 +21,13 @@ pub struct Args {
     out: Option<PathBuf>,
     #[command(flatten)]
     how: How,
-    /// Threads; 0 takes as many as there are cores.
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
 }
 
 /// What overrides the table `[quant]`.
 #[derive(clap::Args)]
 pub struct How {
-    /// Samples of this data set in place of the run's.
-    #[arg(long, value_name = "NAME|PATH")]
-    data: Option<String>,
+    #[command(flatten)]
+    source: Source,
     /// Training samples that ranges are taken from.
     #[arg(long)]
     samples: Option<usize>,
@@ -41,23 +37,27 @@ pub struct How {
     /// Epochs of fine-tuning with the integers' rounding (quantisation-aware training).
     #[arg(long)]
     epochs: Option<usize>,
+    /// Threads; 0 takes as many as there are cores.
+    #[arg(long, default_value_t = 0)]
+    pub threads: usize,
 }
 
 impl How {
     /// Whether anything is to be otherwise than the run says.
     pub fn is_given(&self) -> bool {
-        let Self { data, samples, percentile, epochs } = self;
-        data.is_some() || samples.is_some() || percentile.is_some() || epochs.is_some()
+        let Self { source, samples, percentile, epochs, threads: _ } = self;
+        source.is_given() || samples.is_some() || percentile.is_some() || epochs.is_some()
     }
 
     /// Changes `config` accordingly.
     pub fn apply(&self, config: &mut Config) -> Result<(), HostError> {
-        config.data.source = self.data.clone().unwrap_or(std::mem::take(&mut config.data.source));
+        self.source.apply(&mut config.data)?;
         config.quant.samples = self.samples.unwrap_or(config.quant.samples);
         config.quant.epochs = self.epochs.unwrap_or(config.quant.epochs);
         if let Some(percent) = self.percentile {
             config.quant.bounds = Bounds::Percentile(percent);
         }
+        config.train.threads = self.threads;
         config.quant.check()
     }
 }
@@ -68,15 +68,15 @@ const COMPARED: usize = 32;
 pub fn run(args: Args) -> Result<(), HostError> {
     let mut trained = Trained::open(&args.checkpoint)?;
     args.how.apply(&mut trained.config)?;
-    trained.config.train.threads = args.threads;
-    let sets = Sets::open(&trained.config)?;
     let out = args.out.unwrap_or_else(|| trained.folder.join(MODEL));
+    run_folder::check_output(&out, &[&trained.checkpoint.path])?;
+    let sets = Sets::open(&trained.config)?;
     let quantised = quantise(&trained, &sets, out)?;
     say!("{}\n", tensors(&quantised.report));
     if !quantised.report.inverses.is_empty() {
         say!("{}\n", inverses(&quantised.report));
     }
-    summary(&quantised, &sets, args.threads)?;
+    summary(&quantised, &sets, args.how.threads)?;
     run_folder::write(&quantised.after.path, quantised.after.view().bytes())?;
     say!("\nwritten    {}", quantised.after.path.display());
     say!("next       softedge inspect {}", quantised.after.path.display());

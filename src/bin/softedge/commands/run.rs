@@ -4,7 +4,7 @@ use crate::data::Choice;
 use crate::infer::{self, Runner, encode};
 use crate::model_file::ModelFile;
 use crate::run_folder;
-use crate::terminal::{Table, dims, say};
+use crate::terminal::{Table, dims, say, warning};
 use image::imageops::FilterType;
 use softedge::data::{Dataset, Raw, folder, idx, npz};
 use softedge::error::HostError;
@@ -56,6 +56,13 @@ struct Input {
 }
 
 pub fn run(args: Args) -> Result<(), HostError> {
+    let sources: Vec<&Path> = args.files.iter().chain([&args.model]).map(PathBuf::as_path).collect();
+    for output in args.inputs.iter().chain(&args.outputs) {
+        run_folder::check_output(output, &sources)?;
+    }
+    if args.inputs.is_some() && args.inputs == args.outputs {
+        return Err(HostError::new("--inputs and --outputs", "name one file", "name two"));
+    }
     let model = ModelFile::open(&args.model)?;
     let inputs = if args.files.is_empty() {
         let config = run_folder::beside(&args.model)?;
@@ -179,6 +186,13 @@ fn read(model: &ModelFile, path: &Path, resize: bool, inputs: &mut Vec<Input>) -
         };
         fail(problem, "the model takes raw data: give it values as in its training data")
     })?;
+    if dtype == DType::F32 {
+        let values: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        // A sample may be next to nothing, unlike a data set.
+        if let Err(e) = infer::check_units(model, &path.display().to_string(), &values) {
+            warning(&e.to_string());
+        }
+    }
     let sample = width * dtype.size();
     if bytes.is_empty() || !bytes.len().is_multiple_of(sample) {
         return Err(fail(

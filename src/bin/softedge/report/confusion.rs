@@ -1,11 +1,13 @@
 //! The confusion matrix of a classifier, with counts.
 
-use super::svg::{Anchor, INK, MUTED, Svg, text_width};
+use super::svg::{Anchor, INK, MUTED, Svg, heading_width, shortened, text_width};
 use crate::terminal::percent;
 use softedge::train::Evaluation;
 
 /// More classes than this are drawn without counts.
 const COUNTED: usize = 40;
+/// Most room for the name of a class: 30 letters as a rule.
+const NAME: f64 = 240.0;
 
 /// The picture: a row for each true class, a column for each predicted one. Shades are parts of the
 /// row.
@@ -14,8 +16,10 @@ pub fn draw(title: &str, evaluation: &Evaluation, classes: &[String]) -> String 
     let cell = if n <= 12 { 46.0 } else { (560.0 / n as f64).max(2.0) };
     let (size, named) = (cell * n as f64, cell >= 9.0);
     let font = (0.26 * cell).clamp(7.0, 12.0);
-    let widest = classes.iter().map(|c| text_width(c, font.max(9.0))).fold(40.0, f64::max);
-    let (left, top) = (widest + 52.0, widest.min(130.0) + 84.0);
+    let name_font = font.max(9.0);
+    let names: Vec<String> = classes.iter().map(|c| shortened(c, NAME, |text| text_width(text, name_font))).collect();
+    let widest = names.iter().map(|name| text_width(name, name_font)).fold(40.0, f64::max);
+    let (left, top) = (widest + 52.0, widest + 84.0);
     let recall = 64.0;
     let subtitle = format!(
         "{} of {} correct: {}. Rows are the true classes, columns what was predicted.",
@@ -23,9 +27,9 @@ pub fn draw(title: &str, evaluation: &Evaluation, classes: &[String]) -> String 
         evaluation.samples(),
         percent(evaluation.accuracy())
     );
-    let words = text_width(&subtitle, 12.0).max(text_width(title, 17.0));
-    let mut svg = Svg::new((left + size + recall).max(24.0 + words) + 24.0, top + size + 28.0);
-    svg.heading(24.0, 32.0, 17.0, title);
+    let width = (left + size + recall).max(24.0 + text_width(&subtitle, 12.0)) + 24.0;
+    let mut svg = Svg::new(width, top + size + 28.0);
+    svg.heading(24.0, 32.0, 17.0, &shortened(title, width - 48.0, |text| heading_width(text, 17.0)));
     svg.text(24.0, 52.0, Anchor::Start, 12.0, MUTED, &subtitle);
     let name = |i: usize| classes.get(i).map_or("", String::as_str);
     for label in 0..n {
@@ -46,16 +50,17 @@ pub fn draw(title: &str, evaluation: &Evaluation, classes: &[String]) -> String 
         }
         if named {
             let middle = y + cell / 2.0 + 0.36 * font;
-            svg.text(left - 8.0, middle, Anchor::End, font.max(9.0), INK, name(label));
+            let shown = names.get(label).map_or("", String::as_str);
+            svg.text(left - 8.0, middle, Anchor::End, name_font, INK, shown);
             let x = left + cell * (label as f64 + 0.5) + 0.36 * font;
-            svg.upward_text(x, top - 8.0, Anchor::Start, font.max(9.0), INK, name(label));
+            svg.upward_text(x, top - 8.0, Anchor::Start, name_font, INK, shown);
             if let Some(recall) = evaluation.recall(label) {
-                svg.text(left + size + 10.0, middle, Anchor::Start, font.max(9.0), MUTED, &percent(recall));
+                svg.text(left + size + 10.0, middle, Anchor::Start, name_font, MUTED, &percent(recall));
             }
         }
     }
     if named {
-        svg.text(left + size + 10.0, top - 8.0, Anchor::Start, font.max(9.0), MUTED, "recall");
+        svg.text(left + size + 10.0, top - 8.0, Anchor::Start, name_font, MUTED, "recall");
     }
     svg.finish()
 }
@@ -80,6 +85,11 @@ mod tests {
         let words = picture.lines().find(|line| line.contains("Rows are")).unwrap();
         let words = words.split_once('>').unwrap().1.split_once('<').unwrap().0;
         assert!(width.parse::<f64>().unwrap() > 24.0 + text_width(words, 12.0), "{width}");
+        let long = "W".repeat(60);
+        let picture = draw(&long, &Evaluation::new(2), &[long.clone(), "b".into()]);
+        let shown = |line: &&str| line.starts_with("<text") && line.contains('W');
+        assert_eq!(picture.lines().filter(shown).count(), 3);
+        assert!(!picture.lines().filter(shown).any(|line| line.contains(&long)) && picture.contains(&long));
         assert!(!draw("many", &Evaluation::new(300), &[]).contains("stroke=\"#ffffff\""));
     }
 }

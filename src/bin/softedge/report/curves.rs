@@ -1,6 +1,6 @@
 //! Loss and accuracy over the epochs of a run.
 
-use super::svg::{Anchor, GRID, INK, MUTED, Svg, ticks};
+use super::svg::{Anchor, GRID, INK, MUTED, Svg, heading_width, shortened, ticks};
 use crate::terminal::percent;
 use softedge::train::History;
 
@@ -16,7 +16,7 @@ const GAP: f64 = 92.0;
 /// The picture: two panels, training and validation in each.
 pub fn draw(name: &str, history: &History) -> String {
     let mut svg = Svg::new(LEFT + 2.0 * WIDTH + GAP + 32.0, TOP + HEIGHT + 56.0);
-    svg.heading(LEFT, 32.0, 17.0, name);
+    svg.heading(LEFT, 32.0, 17.0, &shortened(name, 2.0 * WIDTH + GAP, |text| heading_width(text, 17.0)));
     let best = history.epochs.iter().filter_map(|e| Some((e.validation_accuracy?, e.epoch)));
     let best =
         best.fold(None, |best: Option<(f64, usize)>, e| if best.is_none_or(|b| e.0 > b.0) { Some(e) } else { best });

@@ -1,6 +1,6 @@
 //! The arena of a model over time: one rectangle per tensor, time across, bytes up.
 
-use super::svg::{Anchor, GRID, INK, MUTED, RULE, Svg, text_width, ticks};
+use super::svg::{Anchor, GRID, INK, MUTED, RULE, Svg, heading_width, shortened, text_width, ticks};
 use crate::model_file::{ArenaMap, Block};
 use crate::terminal::{bytes, dims};
 use softedge::format::View;
@@ -36,7 +36,8 @@ const LEFT: f64 = 76.0;
 const RIGHT: f64 = 28.0;
 const TOP: f64 = 96.0;
 const HEIGHT: f64 = 420.0;
-const FOOT: f64 = 116.0;
+/// Narrower columns have no room for the name of their op.
+const NAMED: f64 = 11.0;
 
 /// The picture.
 pub fn draw(name: &str, view: View<'_>, map: &ArenaMap) -> String {
@@ -47,9 +48,6 @@ pub fn draw(name: &str, view: View<'_>, map: &ArenaMap) -> String {
     let top = 1.06 * peak.max(1) as f64;
     let x = |moment: usize| LEFT + column * moment as f64;
     let y = |byte: usize| TOP + HEIGHT * (1.0 - byte as f64 / top);
-    let mut svg = Svg::new(LEFT + plot + RIGHT, TOP + HEIGHT + FOOT);
-
-    svg.heading(LEFT, 32.0, 17.0, &format!("{name}: memory of one inference"));
     let alive = match bytes(bound) {
         least if bound == peak => format!("The arena takes {least}, the least there can be: so much is alive at once."),
         least => {
@@ -57,8 +55,15 @@ pub fn draw(name: &str, view: View<'_>, map: &ArenaMap) -> String {
         }
     };
     let subtitle = format!("{} ops over {} tensors. {alive}", view.n_ops(), map.blocks.len());
+    let room = plot.max(text_width(&subtitle, 12.0));
+    let names = view.ops().enumerate().map(|(i, op)| text_width(&moment_name(i, op.kind), 9.5));
+    let foot = if column < NAMED { 56.0 } else { names.fold(0.0, f64::max) + 28.0 };
+    let mut svg = Svg::new(LEFT + room + RIGHT, TOP + HEIGHT + foot);
+    let what = ": memory of one inference";
+    let name = shortened(name, room, |name| heading_width(&format!("{name}{what}"), 17.0));
+    svg.heading(LEFT, 32.0, 17.0, &format!("{name}{what}"));
     svg.text(LEFT, 52.0, Anchor::Start, 12.0, MUTED, &subtitle);
-    legend(&mut svg, map);
+    legend(&mut svg, map, LEFT + room);
 
     for kib in ticks(0.0, top / 1024.0, 6) {
         let at = y((kib * 1024.0) as usize);
@@ -70,24 +75,37 @@ pub fn draw(name: &str, view: View<'_>, map: &ArenaMap) -> String {
     }
     svg.line([LEFT, y(0), LEFT + plot, y(0)], MUTED, 1.0, "");
     svg.line([LEFT, y(peak), LEFT + plot, y(peak)], INK, 1.2, "");
-    let peak_is = if bound == peak { "peak = lower bound" } else { "peak" };
-    svg.text(LEFT + plot, y(peak) - 5.0, Anchor::End, 11.0, INK, &format!("{peak_is} {}", bytes(peak)));
+    let (peak_is, bound_is) = (format!("peak {}", bytes(peak)), format!("lower bound {}", bytes(bound)));
+    // Where there is no room between the two lines, one label is for both.
+    let apart = y(bound) - y(peak) > 16.0;
+    let label = match bound == peak {
+        true => format!("peak = {bound_is}"),
+        false if apart => peak_is,
+        false => format!("{peak_is}, {bound_is}"),
+    };
+    svg.text(LEFT + plot, y(peak) - 5.0, Anchor::End, 11.0, INK, &label);
     if bound < peak {
         svg.line([LEFT, y(bound), LEFT + plot, y(bound)], "#c2410c", 1.2, "5 4");
-        let at = if y(bound) - y(peak) > 16.0 { y(bound) - 5.0 } else { y(bound) + 13.0 };
-        svg.text(LEFT + plot, at, Anchor::End, 11.0, "#c2410c", &format!("lower bound {}", bytes(bound)));
+    }
+    if apart {
+        svg.text(LEFT + plot, y(bound) - 5.0, Anchor::End, 11.0, "#c2410c", &bound_is);
     }
     name_moments(&mut svg, view, column);
     svg.finish()
 }
 
-fn legend(svg: &mut Svg, map: &ArenaMap) {
-    let mut at = LEFT;
+/// What the colours mean, in lines that end before `right`.
+fn legend(svg: &mut Svg, map: &ArenaMap, right: f64) {
+    let (mut x, mut y) = (LEFT, 66.0);
     for (what, colour) in FAMILIES {
         if map.blocks.iter().any(|b| family(b.writer).0 == what) {
-            svg.rect([at, 66.0, 11.0, 11.0], colour, RULE, "");
-            svg.text(at + 17.0, 76.0, Anchor::Start, 11.5, INK, what);
-            at += 38.0 + text_width(what, 11.5);
+            let width = 17.0 + text_width(what, 11.5);
+            if x + width > right {
+                (x, y) = (LEFT, y + 17.0);
+            }
+            svg.rect([x, y, 11.0, 11.0], colour, RULE, "");
+            svg.text(x + 17.0, y + 10.0, Anchor::Start, 11.5, INK, what);
+            x += width + 18.0;
         }
     }
 }
@@ -120,13 +138,18 @@ fn draw_block(svg: &mut Svg, block: &Block, [left, right, top, bottom]: [f64; 4]
     }
 }
 
+/// An op as it is named under its moment.
+fn moment_name(i: usize, kind: Kind) -> String {
+    format!("{} {i}", kind.name())
+}
+
 /// The ops under their moments: by name where there is room, else some numbers.
 fn name_moments(svg: &mut Svg, view: View<'_>, column: f64) {
     let at = TOP + HEIGHT;
     let x = |moment: usize| LEFT + column * (moment as f64 + 0.5);
-    if column >= 11.0 {
+    if column >= NAMED {
         for (i, op) in view.ops().enumerate() {
-            svg.upward_text(x(i + 1) + 3.5, at + 8.0, Anchor::End, 9.5, MUTED, &format!("{} {i}", op.kind.name()));
+            svg.upward_text(x(i + 1) + 3.5, at + 8.0, Anchor::End, 9.5, MUTED, &moment_name(i, op.kind));
         }
     } else {
         for op in ticks(0.0, view.n_ops() as f64, 12) {

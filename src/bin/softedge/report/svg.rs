@@ -115,9 +115,41 @@ impl Svg {
     }
 }
 
-/// About how wide a text is.
+/// How wide a text is at most, in the widest of the fonts.
 pub fn text_width(text: &str, size: f64) -> f64 {
-    0.61 * size * text.chars().count() as f64
+    size * text.chars().map(advance).sum::<f64>()
+}
+
+/// How wide a heading is at most: it is bold.
+pub fn heading_width(text: &str, size: f64) -> f64 {
+    1.15 * text_width(text, size)
+}
+
+/// Width of a character in DejaVu Sans, in parts of the size, rounded up to a few groups.
+fn advance(c: char) -> f64 {
+    match c {
+        'f' | 'i' | 'j' | 'l' | 'r' | 't' | 'I' | 'J' | ' ' | '!' | '\'' | '(' | ')' | ',' | '-' | '.' | '/' | ':'
+        | ';' | '|' => 0.42,
+        'm' | 'W' | '@' | '%' => 1.0,
+        'w' | 'M' | 'A'..='Z' | '#' | '&' | '+' | '<' | '=' | '>' | '^' | '~' => 0.87,
+        ' '..='~' => 0.64,
+        '\u{a0}'..='\u{24f}' => 0.87,
+        _ => 1.0,
+    }
+}
+
+/// `text`, with its middle left out where `width` says that it takes more than `room`.
+pub fn shortened(text: &str, room: f64, width: impl Fn(&str) -> f64) -> String {
+    let mut short = text.to_string();
+    let n = text.chars().count();
+    for kept in (0..n).rev() {
+        if width(&short) <= room {
+            break;
+        }
+        let (start, end) = (kept.div_ceil(2), kept / 2);
+        short = text.chars().take(start).chain(['…']).chain(text.chars().skip(n - end)).collect();
+    }
+    short
 }
 
 fn escape(text: &str) -> String {
@@ -144,6 +176,15 @@ mod tests {
         let fine: Vec<String> = ticks(0.31, 0.9, 3).iter().map(|t| format!("{t:.6}")).collect();
         assert_eq!(fine, ["0.400000", "0.600000", "0.800000"]);
         assert!(ticks(1.0, 1.0, 4).len() <= 2);
+    }
+
+    #[test]
+    fn what_is_too_long_loses_its_middle() {
+        let width = |text: &str| text_width(text, 10.0);
+        assert_eq!(shortened("short", 100.0, width), "short");
+        // 0.64 of 10 for each letter, 10 for what is left out.
+        assert_eq!(shortened("abcdeabcdeabcde", 42.0, width), "abc…de");
+        assert_eq!(shortened("abcdeabcdeabcde", 0.0, width), "…");
     }
 
     #[test]
