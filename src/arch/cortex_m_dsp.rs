@@ -3,7 +3,7 @@
 //! `SXTB16` leaves them; the words of a tile's rows, and of its columns, alternate.
 #![allow(unsafe_code)]
 
-use super::depthwise::{self, QUAD, Sums, Taps};
+use super::depthwise::{self, Finish, QUAD, Sums, Taps};
 use super::products::{Columns, Core, Output, Pair, Scale, TILE_COLUMNS, TILE_ROWS};
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
@@ -345,6 +345,23 @@ impl depthwise::Core for Dsp {
     }
 
     #[inline(always)]
+    fn widen_pixels(x: &[i8], c: usize, to: &mut [i32]) {
+        let n = to.len() / Self::WORDS;
+        if n > 0 && (n - 1) * c + QUAD <= x.len() {
+            // SAFETY: every pixel's four values lie inside `x`, as was just asked, and its two words inside `to`.
+            unsafe { widen_pixels(x.as_ptr(), c, to.as_mut_ptr(), n) };
+        }
+    }
+
+    #[inline(always)]
+    fn finish(sums: &[Sums], scales: &[Scale; QUAD], lo: i32, y: &mut [i8], c: usize) {
+        if let Some(mut finish) = Finish::new(sums, scales, lo, y, c) {
+            // SAFETY: `y` has room for all pixels: `Finish::new` saw to it.
+            unsafe { finish_pixels(&mut finish) };
+        }
+    }
+
+    #[inline(always)]
     fn add(taps: Taps, strip: &[i32], weights: &[i32], sums: &mut [Sums]) {
         if taps.fit::<Self>(sums.len(), strip.len(), weights.len()) {
             let step = (taps.row - taps.taps * Self::WORDS) * size_of::<i32>();
@@ -429,6 +446,72 @@ unsafe extern "C" fn add(row: *mut Row) {
         "str r3, [r12, #28]",
         "bne 2b",
         "add sp, #4",
+        "pop {{r4-r11, pc}}",
+    )
+}
+
+/// Widens `n > 0` pixels of four channels, `c` values apart.
+#[unsafe(naked)]
+unsafe extern "C" fn widen_pixels(x: *const i8, c: usize, to: *mut i32, n: usize) {
+    naked_asm!(
+        isa!(),
+        "push {{r4, r5}}",
+        "1:",
+        "ldr r5, [r0]",
+        "add r0, r1",
+        "sxtb16 r4, r5",
+        "sxtb16 r5, r5, ror #8",
+        "strd r4, r5, [r2], #8",
+        "subs r3, #1",
+        "bne 1b",
+        "pop {{r4, r5}}",
+        "bx lr",
+    )
+}
+
+/// Requantises and stores.
+#[unsafe(naked)]
+unsafe extern "C" fn finish_pixels(finish: *mut Finish<'_>) {
+    macro_rules! lane {
+        ($r:literal) => {
+            concat!(
+                "ldmia r11!, {{r8-r10}}\n",
+                "smmla ",
+                $r,
+                ", ",
+                $r,
+                ", r8, r9\n",
+                "asr ",
+                $r,
+                ", r10\n",
+                "ssat ",
+                $r,
+                ", #8, ",
+                $r,
+                "\n"
+            )
+        };
+    }
+    naked_asm!(
+        isa!(),
+        "push {{r4-r11, lr}}",
+        "ldm r0, {{r0-r3, r12, lr}}",
+        "1:",
+        "ldmia r1!, {{r4-r7}}",
+        "mov r11, r0",
+        lane!("r4"),
+        lane!("r5"),
+        lane!("r6"),
+        lane!("r7"),
+        "bfi r4, r5, #8, #8",
+        "bfi r6, r7, #8, #8",
+        "pkhbt r4, r4, r6, lsl #16",
+        "ssub8 r5, r4, lr",
+        "sel r4, r4, lr",
+        "str r4, [r2]",
+        "add r2, r3",
+        "subs r12, #1",
+        "bne 1b",
         "pop {{r4-r11, pc}}",
     )
 }

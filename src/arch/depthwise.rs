@@ -15,7 +15,9 @@ pub(super) const MOST_TAPS: usize = 8;
 /// Words of a value of each channel, on the core that takes most.
 const MOST_WORDS: usize = QUAD;
 /// Pixels whose sums are kept before they are requantised.
-const PIXELS: usize = 8;
+const PIXELS: usize = 16;
+/// Rows that a strip has beside those under the kernel, so that it need not move with every row.
+const SPARE_ROWS: usize = 4;
 
 /// The sums of four channels.
 pub(super) type Sums = [i32; QUAD];
@@ -46,9 +48,16 @@ impl Sliding {
         self.pad_w.saturating_mul(2).saturating_add(self.w)
     }
 
+    /// Rows of a strip.
+    const fn rows(&self) -> usize {
+        let (some, all) = (self.kh.saturating_add(SPARE_ROWS), self.pad_h.saturating_mul(2).saturating_add(self.h));
+        if some < all { some } else { all }
+    }
+
     /// Words of the strip and the weights; the same on every core, since the file plans them.
     pub(crate) const fn scratch(&self) -> usize {
-        self.kh.saturating_mul(self.columns().saturating_add(self.kw)).saturating_mul(MOST_WORDS)
+        let strip = self.rows().saturating_mul(self.columns());
+        strip.saturating_add(self.kh.saturating_mul(self.kw)).saturating_mul(MOST_WORDS)
     }
 }
 
@@ -75,6 +84,31 @@ impl Taps {
     }
 }
 
+/// What a core's way of finishing pixels is told.
+#[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
+#[repr(C)]
+pub(super) struct Finish<'a> {
+    scales: &'a [Scale; QUAD],
+    sums: *const Sums,
+    y: *mut i8,
+    c: usize,
+    pixels: usize,
+    /// The smallest result, four times.
+    lo: [i8; QUAD],
+}
+
+#[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
+impl<'a> Finish<'a> {
+    /// `None` where `y` has not room for four results of every pixel, or there is none.
+    #[inline(always)]
+    pub(super) fn new(sums: &[Sums], scales: &'a [Scale; QUAD], lo: i32, y: &mut [i8], c: usize) -> Option<Self> {
+        let pixels = sums.len();
+        let fits = pixels > 0 && (pixels - 1) * c + QUAD <= y.len();
+        let (sums, y) = (sums.as_ptr(), y.as_mut_ptr());
+        fits.then_some(Self { scales, sums, y, c, pixels, lo: [lo as i8; QUAD] })
+    }
+}
+
 /// How a core multiplies.
 pub(super) trait Core {
     /// Words of a value of each channel.
@@ -82,6 +116,25 @@ pub(super) trait Core {
 
     /// Widens a value of each channel into `to`, of [`Self::WORDS`] words.
     fn widen(quad: [i8; QUAD], to: &mut [i32]);
+
+    /// Widens the first four of every `c` values of `x` into `to`, one after the other. There are as many
+    /// pixels as `to` has room for.
+    #[inline(always)]
+    fn widen_pixels(x: &[i8], c: usize, to: &mut [i32]) {
+        for (x, to) in x.chunks(c).zip(to.chunks_exact_mut(Self::WORDS)) {
+            x.first_chunk().into_iter().for_each(|&quad| Self::widen(quad, to));
+        }
+    }
+
+    /// The results of pixels, in the first four of every `c` elements of `y`.
+    #[inline(always)]
+    fn finish(sums: &[Sums], scales: &[Scale; QUAD], lo: i32, y: &mut [i8], c: usize) {
+        for (y, sums) in y.chunks_mut(c).zip(sums) {
+            for ((y, &sum), scale) in y.iter_mut().zip(sums).zip(scales) {
+                *y = scale.apply(sum, lo);
+            }
+        }
+    }
 
     /// Adds to the sums of neighbouring pixels the products of `strip`, from the first pixel's first tap
     /// on, with `weights`.
@@ -98,8 +151,9 @@ pub(super) fn run<C: Core, O: Output>(
     y: &mut [O::T],
     scratch: &mut [i32],
 ) {
-    let Some((strip, scratch)) = scratch.split_at_mut_checked(s.kh * s.columns() * C::WORDS) else { return };
+    let Some((strip, scratch)) = scratch.split_at_mut_checked(s.rows() * s.columns() * C::WORDS) else { return };
     let Some(weights) = scratch.get_mut(..s.kh * s.kw * C::WORDS) else { return };
+    let row = s.columns() * C::WORDS;
     let mut zero = [0; MOST_WORDS];
     C::widen([s.zero_in; QUAD], &mut zero);
     let zero = zero.get(..C::WORDS).unwrap_or_default();
@@ -107,34 +161,40 @@ pub(super) fn run<C: Core, O: Output>(
     for channel in (0..s.c).step_by(QUAD) {
         let quad = Quad::new::<C>(s, channel, &channels, weights);
         for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(y.chunks_exact_mut(s.oh * s.ow * s.c)) {
-            let mut held = 0;
+            // The window's rows start at `at`; the first `held` of them are there already.
+            let (mut at, mut held) = (0, 0);
             for (oy, y) in y.chunks_exact_mut(s.ow * s.c).enumerate() {
-                move_down::<C>(s, oy * s.stride_h, held, channel, x, zero, strip);
+                if at + s.kh > s.rows() {
+                    strip.copy_within(at * row..(at + held) * row, 0);
+                    at = 0;
+                }
+                let Some(window) = strip.get_mut(at * row..) else { return };
+                fill::<C>(s, oy * s.stride_h, held, channel, x, zero, window);
+                quad.row::<C, O>(s, window, weights, output, y.get_mut(channel..).unwrap_or_default());
                 held = s.kh.saturating_sub(s.stride_h);
-                quad.row::<C, O>(s, strip, weights, output, y.get_mut(channel..).unwrap_or_default());
+                at = if held > 0 { at + s.stride_h } else { 0 };
             }
         }
     }
 }
 
-/// Lets `strip` hold the rows of the padded image from `top` on, the first `held` of which are its last.
+/// Lets `window` hold the rows of the padded image from `top` on, the first `held` of which it holds already.
 #[inline(always)]
-fn move_down<C: Core>(s: &Sliding, top: usize, held: usize, channel: usize, x: &[i8], zero: &[i32], strip: &mut [i32]) {
+fn fill<C: Core>(s: &Sliding, top: usize, held: usize, channel: usize, x: &[i8], zero: &[i32], window: &mut [i32]) {
     let row = s.columns() * C::WORDS;
-    strip.copy_within((s.kh - held) * row.., 0);
-    for (t, row) in strip.chunks_exact_mut(row).enumerate().skip(held) {
+    for (t, row) in window.chunks_exact_mut(row).enumerate().take(s.kh).skip(held) {
         // What is left and right of the image stays as it is.
         let Some(row) = row.get_mut(s.pad_w * C::WORDS..) else { return };
-        let columns = row.chunks_exact_mut(C::WORDS).take(s.w);
+        let Some(row) = row.get_mut(..s.w * C::WORDS) else { return };
+        let columns = row.chunks_exact_mut(C::WORDS);
         let from = (top + t).checked_sub(s.pad_h).and_then(|iy| x.get(iy * s.w * s.c + channel..));
-        let Some(x) = from.filter(|x| !x.is_empty()) else {
-            columns.for_each(|column| column.copy_from_slice(zero));
-            continue;
-        };
-        for (column, pixel) in columns.zip(x.chunks(s.c)) {
-            match pixel.first_chunk() {
-                Some(&quad) if channel + QUAD <= s.c => C::widen(quad, column),
-                _ => C::widen(lanes(s.c - channel, |i| pixel.get(i).copied().unwrap_or(0)), column),
+        match from.filter(|x| !x.is_empty()) {
+            None => columns.for_each(|column| column.copy_from_slice(zero)),
+            Some(x) if channel + QUAD <= s.c => C::widen_pixels(x, s.c, row),
+            Some(x) => {
+                for (column, pixel) in columns.zip(x.chunks(s.c)) {
+                    C::widen(lanes(s.c - channel, |i| pixel.get(i).copied().unwrap_or(0)), column);
+                }
             }
         }
     }
@@ -191,25 +251,18 @@ impl Quad {
                 C::add(taps, strip, now, sums);
                 weights = rest;
             }
-            self.finish(sums, output, y, s.c);
+            self.finish::<C, O>(sums, output, y, s.c);
         }
     }
 
     /// Requantises and stores the sums of pixels that are `c` channels apart.
     #[inline(always)]
-    fn finish<O: Output>(&self, sums: &[Sums], output: O, y: &mut [O::T], c: usize) {
-        if let Some((y, to)) = output.as_i8(y)
+    fn finish<C: Core, O: Output>(&self, sums: &[Sums], output: O, y: &mut [O::T], c: usize) {
+        if self.lanes == QUAD
+            && let Some((y, to)) = output.as_i8(y)
             && let [Some(s0), Some(s1), Some(s2), Some(s3)] = self.scales.map(|scale| Scale::new(scale, to))
         {
-            let lo = to.lo;
-            for (y, &[a, b, c, d]) in y.chunks_mut(c).zip(sums) {
-                let values = [s0.apply(a, lo), s1.apply(b, lo), s2.apply(c, lo), s3.apply(d, lo)];
-                match y.first_chunk_mut() {
-                    Some(y) if self.lanes == QUAD => *y = values,
-                    _ => y.iter_mut().zip(values).take(self.lanes).for_each(|(y, v)| *y = v),
-                }
-            }
-            return;
+            return C::finish(sums, &[s0, s1, s2, s3], to.lo, y, c);
         }
         for (y, sums) in y.chunks_mut(c).zip(sums) {
             for ((y, &sum), scale) in y.iter_mut().zip(sums).zip(self.scales).take(self.lanes) {

@@ -2,7 +2,11 @@
 //! several words load at once; weights are read as they are.
 #![allow(unsafe_code)]
 
+#[cfg(cortex_m = "v7")]
+use super::depthwise::Finish;
 use super::depthwise::{self, QUAD, Taps};
+#[cfg(cortex_m = "v7")]
+use super::products::Scale;
 use super::products::{Columns, Core, Output, Pair, TILE_ROWS};
 
 pub(super) enum Words {}
@@ -79,6 +83,25 @@ impl depthwise::Core for Words {
     #[inline(always)]
     fn widen(quad: [i8; QUAD], to: &mut [i32]) {
         to.iter_mut().zip(quad).for_each(|(to, value)| *to = i32::from(value));
+    }
+
+    #[cfg(cortex_m = "v7")]
+    #[inline(always)]
+    fn widen_pixels(x: &[i8], c: usize, to: &mut [i32]) {
+        let n = to.len() / QUAD;
+        if n > 0 && (n - 1) * c + QUAD <= x.len() {
+            // SAFETY: every pixel's four values lie inside `x`, as was just asked, and its words inside `to`.
+            unsafe { cortex_m::widen_pixels(x.as_ptr(), c, to.as_mut_ptr(), n) };
+        }
+    }
+
+    #[cfg(cortex_m = "v7")]
+    #[inline(always)]
+    fn finish(sums: &[depthwise::Sums], scales: &[Scale; QUAD], lo: i32, y: &mut [i8], c: usize) {
+        if let Some(mut finish) = Finish::new(sums, scales, lo, y, c) {
+            // SAFETY: `y` has room for all pixels: `Finish::new` saw to it.
+            unsafe { cortex_m::finish_pixels(&mut finish) };
+        }
     }
 
     #[inline(always)]
@@ -202,8 +225,85 @@ mod cortex_m {
         )
     }
 
-    /// As above, in the registers and instructions of ARMv6-M: sums are in the high registers, products
-    /// overwrite the words.
+    /// Widens `n > 0` pixels of four channels, `c` values apart.
+    #[cfg(cortex_m = "v7")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn widen_pixels(x: *const i8, c: usize, to: *mut i32, n: usize) {
+        naked_asm!(
+            "push {{r4-r7}}",
+            "1:",
+            "ldrsb r4, [r0]",
+            "ldrsb r5, [r0, #1]",
+            "ldrsb r6, [r0, #2]",
+            "ldrsb r7, [r0, #3]",
+            "add r0, r1",
+            "stmia r2!, {{r4-r7}}",
+            "subs r3, #1",
+            "bne 1b",
+            "pop {{r4-r7}}",
+            "bx lr",
+        )
+    }
+
+    /// Requantises and stores.
+    #[cfg(cortex_m = "v7")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn finish_pixels(finish: *mut depthwise::Finish<'_>) {
+        macro_rules! lane {
+            ($r:literal, $at:literal) => {
+                concat!(
+                    "ldmia r11!, {{r8-r10}}\n",
+                    "smull r8, ",
+                    $r,
+                    ", ",
+                    $r,
+                    ", r8\n",
+                    "add ",
+                    $r,
+                    ", r9\n",
+                    "asr ",
+                    $r,
+                    ", r10\n",
+                    "ssat ",
+                    $r,
+                    ", #8, ",
+                    $r,
+                    "\n",
+                    "cmp ",
+                    $r,
+                    ", lr\n",
+                    "it lt\n",
+                    "movlt ",
+                    $r,
+                    ", lr\n",
+                    "strb ",
+                    $r,
+                    ", [r2, #",
+                    $at,
+                    "]\n"
+                )
+            };
+        }
+        naked_asm!(
+            "push {{r4-r11, lr}}",
+            "ldm r0, {{r0-r3, r12, lr}}",
+            "sxtb lr, lr",
+            "1:",
+            "ldmia r1!, {{r4-r7}}",
+            "mov r11, r0",
+            lane!("r4", "0"),
+            lane!("r5", "1"),
+            lane!("r6", "2"),
+            lane!("r7", "3"),
+            "add r2, r3",
+            "subs r12, #1",
+            "bne 1b",
+            "pop {{r4-r11, pc}}",
+        )
+    }
+
+    /// As [`add`] above, in the registers and instructions of ARMv6-M: sums are in the high registers,
+    /// products overwrite the words.
     #[cfg(cortex_m = "v6")]
     #[unsafe(naked)]
     pub(super) unsafe extern "C" fn add(row: *mut Row) {

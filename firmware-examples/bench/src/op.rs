@@ -115,7 +115,8 @@ impl Op {
             Op::Depthwise(s, seeds) => {
                 let y = memory.take(signature.output(0));
                 let Weighted { x, w, bias, multiplier, shift } = Weighted::new(memory, &signature, &seeds, true);
-                measure(meter, "", || depthwise::forward_i8(&s, x, w, bias, multiplier, shift, y));
+                let scratch = memory.take(signature.output(1));
+                measure(meter, "", || depthwise::forward_i8(&s, x, w, bias, multiplier, shift, y, scratch));
             }
             Op::LayerNorm(s) => {
                 let y = memory.take(signature.output(0));
