@@ -65,7 +65,9 @@ pub fn run(args: Args) -> Result<(), HostError> {
     let others: String = others.map(|line| format!("{line}\n")).collect();
     run_folder::write(&file, format!("{}\n{csv}{others}", Run::HEADINGS))?;
     say!("{}", table(&results));
-    say!("\nAccuracy in per cent: mean over {} seeds, and sample deviation. Chosen by validation.", args.seeds);
+    let held_out = results.iter().any(|r| r.validation.is_some());
+    let chosen = if held_out { "the epoch chosen by validation" } else { "the last epoch" };
+    say!("\nAccuracy in per cent: mean over {} seeds, and sample deviation; {chosen}.", args.seeds);
     say!("Every run is in {}.", args.out.join(RESULTS).display());
     Ok(())
 }
