@@ -10,7 +10,7 @@
 use super::freeze::{make_constant, values};
 use super::rewrite::rounding_of;
 use crate::error::HostError;
-use crate::model::{self, Built};
+use crate::model::{self, Built, Mode};
 use crate::ops::{DType, cross_entropy, fake_quant};
 use crate::program::{Node, Op, Program, Role, Tensor, TensorId};
 use crate::train::{self, Checkpoint, Trainer, Values};
@@ -29,7 +29,8 @@ pub fn fine_tune(
     integer: &Program,
     config: train::Config,
 ) -> Result<Trainer, HostError> {
-    let (thawed, start) = thaw(frozen);
+    let built = model::build(model, Mode::Infer { batch: config.shard })?;
+    let (thawed, start) = thaw(frozen, &built.program);
     let rounded = round(&thawed, integer);
     let inference =
         Built { input: rounded.inputs[0], logits: rounded.outputs[0], program: rounded, target: None, loss: None };
@@ -71,17 +72,28 @@ fn weights(program: &Program) -> Vec<TensorId> {
     found
 }
 
-/// Constants become parameters again, and what they hold the start of training.
-fn thaw(frozen: &Program) -> (Program, Checkpoint) {
+/// Constants become parameters again, decayed as in `built`, and what they hold the start of training.
+fn thaw(frozen: &Program, built: &Program) -> (Program, Checkpoint) {
     let mut program = frozen.clone();
     let mut start = Checkpoint::default();
     for id in weights(frozen) {
         let t = &mut program.tensors[id.index()];
-        t.role = Role::Param { decay: t.shape.len() > 1 };
+        t.role = Role::Param { decay: decays(built, &t.name) };
         t.data = Vec::new();
         start.tensors.insert(t.name.clone(), Values { shape: t.shape.clone(), values: values(frozen, id) });
     }
     (program, start)
+}
+
+/// Whether the parameter of `built` that was frozen to `name` decays. Folding keeps the names of weights;
+/// what it adds are biases, and resized position embeddings, which decay as those that were resized.
+fn decays(built: &Program, name: &str) -> bool {
+    let Some(mut id) = built.find(name) else { return false };
+    while let Some(writer) = built.nodes.iter().find(|n| n.outs[0] == Some(id)) {
+        let Some(x) = writer.ins[0] else { return false };
+        id = x;
+    }
+    built.tensor(id).role == Role::Param { decay: true }
 }
 
 /// Inserts the rounding of `integer` before every op that reads int8 activations there, and before
@@ -169,7 +181,7 @@ fn with_loss(inference: Built, classes: usize, config: &train::Config) -> Built 
 mod tests {
     use super::*;
     use crate::engine::{Buffer, elements};
-    use crate::model::{Config, Mode, Raw, preset};
+    use crate::model::{Config, Head, Mixer, Raw, preset};
     use crate::ops::testing::reals;
     use crate::ops::{layer_norm, linear};
     use crate::program::Init;
@@ -348,6 +360,26 @@ mod tests {
             let is_gradient = |y: &TensorId| step.tensor(*y).role == Role::GradOf(id);
             let written = step.nodes.iter().filter(|n| n.outs.iter().flatten().any(is_gradient)).count();
             assert_eq!(written, 1, "gradients of {}", step.tensor(id).name);
+        }
+    }
+
+    #[test]
+    fn weight_decay_is_that_of_training() {
+        let mut config = preset("fashion-nano").unwrap();
+        config.head = Head::ClassToken;
+        // One embedding as it is, one resized.
+        (config.stages[0].position, config.stages[1].position) = (Some([14, 14]), Some([5, 5]));
+        config.stages[1].mixer = Mixer::Softmax;
+        let built = model::build(&config, Mode::Infer { batch: 1 }).unwrap().program;
+        let (thawed, _) = thaw(&frozen(&config, 1), &built);
+        let decayed = |name: &str| match thawed.tensor(thawed.find(name).unwrap()).role {
+            Role::Param { decay } => decay,
+            role => panic!("{name} is {role:?}"),
+        };
+        assert!(!decayed("cls_token") && decayed("pos_embed1") && decayed("pos_embed2.resized"));
+        for t in thawed.tensors.iter().filter(|t| matches!(t.role, Role::Param { .. })) {
+            let embedding = t.name == "cls_token" || t.name.starts_with("pos_embed");
+            assert!(embedding || decayed(&t.name) == (t.shape.len() > 1), "{}", t.name);
         }
     }
 }
