@@ -65,7 +65,7 @@ pub(super) fn run<S: Runs>(kind: Kind, words: &[u32; MAX_SHAPE_WORDS], o: &mut O
         DropPath: dropout::drop_path(f32_mut) @ random;
         FakeQuant: fake_quant::forward(f32_mut) @ in_place;
         FakeQuantGrad: fake_quant::backward(f32, f32_mut) @ in_place;
-        FakeQuantWeights: fake_quant::weights(f32, f32_mut);
+        FakeQuantWeights: fake_quant::weights(f32, f32, f32_mut);
         ClipScale: adamw::clip_scale(f32, f32_mut, f32_mut);
         AdamW: adamw::step(f32, f32, f32, f32_mut, f32_mut, f32_mut);
         Ema: adamw::ema(f32, f32, f32_mut);

@@ -34,14 +34,28 @@ pub fn quantise(x: f32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
     (level(x, scale, zero) as i32).clamp(lo, hi)
 }
 
-/// The scale of the weights of one channel in symmetric int8: `max |w| / 127`, or 1 where all are 0.
-/// NaN among them gives NaN.
-pub fn weight_scale(weights: impl Iterator<Item = f32>) -> f32 {
+/// The scale of the weights of one output channel in symmetric int8: `max |w| / 127`, but no less than
+/// [`SMALLEST_SCALE`], nor than keeps the integer `bias / (input_scale scale)` within 29 bits and a sign. 1
+/// where all weights and the bias are 0. `bias` has one value per channel, or none. NaN among the weights
+/// gives NaN.
+#[inline(always)]
+pub fn weight_scale(s: &FakeQuantWeights, w: &[f32], bias: &[f32], channel: usize) -> f32 {
     // Magnitudes order like their bits; NaN is above all, so it shows.
-    let largest = weights.map(|w| w.abs().to_bits()).fold(0, u32::max);
-    let scale = f32::from_bits(largest) / 127.0;
-    if scale == 0.0 { 1.0 } else { scale }
+    let weights = chunks_of(w, channel, s.channels, s.inner).flatten();
+    let largest = f32::from_bits(weights.map(|w| w.abs().to_bits()).fold(0, u32::max));
+    let bias = bias.get(channel).map_or(0.0, |b| b.abs());
+    if largest == 0.0 && bias == 0.0 {
+        return 1.0;
+    }
+    let (scale, least) = (largest / 127.0, (bias / s.input_scale / BIAS_LIMIT).max(SMALLEST_SCALE));
+    if scale < least { least } else { scale }
 }
+
+/// The smallest scale of weights: below it they are as good as zero.
+pub const SMALLEST_SCALE: f32 = 1e-12;
+
+/// 2^29: the largest integer of a bias, before the zero point of the input is folded into it.
+const BIAS_LIMIT: f32 = 536_870_912.0;
 
 shape! {
     /// `x[len] -> y[len]`, in place: `y = (clamp(round(x / scale) + zero, lo, hi) - zero) scale`.
@@ -138,9 +152,10 @@ pub fn backward(s: &FakeQuantGrad, x: &[f32], dx: &mut [f32]) {
 }
 
 shape! {
-    /// Weights in symmetric int8 per output channel: `w[outer, channels, inner] -> y` of the same
-    /// shape, with `y = clamp(round(w / scale), -127, 127) scale` and the [`weight_scale`] of each channel.
-    /// Nothing is clamped beyond rounding, so the straight-through backward is the identity.
+    /// Weights in symmetric int8 per output channel: `w[outer, channels, inner], bias[channels] -> y` of
+    /// the shape of `w`, with `y = clamp(round(w / scale), -127, 127) scale` and the [`weight_scale`] of each
+    /// channel. The bias, which may be absent, only bounds the scale from below. Nothing is clamped beyond
+    /// rounding, so the straight-through backward is the identity for `w`, and none for the bias.
     pub struct FakeQuantWeights {
         /// Groups of weights that each hold every channel: taps of a depthwise convolution, or 1.
         pub outer: usize,
@@ -148,15 +163,25 @@ shape! {
         pub channels: usize,
         /// Weights of a channel that lie side by side.
         pub inner: usize,
+        /// Scale of the integers that the weights are multiplied with.
+        pub input_scale: f32,
     }
 }
 
 impl FakeQuantWeights {
-    /// Input `w`; output `y`.
+    /// Inputs `w, bias`; output `y`.
     pub const fn signature(&self) -> Signature {
-        let Self { outer, channels, inner } = *self;
+        let Self { outer, channels, inner, input_scale } = *self;
+        if let Some(why) = reason(input_scale, 0, -127, 127) {
+            return Signature::invalid(why);
+        }
         let weights = f32s(&[outer, channels, inner]);
-        Signature::new(&[weights], &[weights])
+        Signature::new(&[weights, f32s(&[channels]).optional()], &[weights])
+    }
+
+    /// The output channel of weight `i`.
+    pub const fn channel(&self, i: usize) -> usize {
+        i / self.inner % self.channels
     }
 
     /// Multiply-accumulates: none.
@@ -166,16 +191,15 @@ impl FakeQuantWeights {
 }
 
 /// The real value of each weight's integer.
-pub fn weights(s: &FakeQuantWeights, w: &[f32], y: &mut [f32]) {
+pub fn weights(s: &FakeQuantWeights, w: &[f32], bias: &[f32], y: &mut [f32]) {
     let FakeQuantWeights { channels, inner, .. } = *s;
     vectorised(
         #[inline(always)]
         move || {
             for channel in 0..channels {
-                let of_channel = |w| chunks_of(w, channel, channels, inner);
-                let scale = weight_scale(of_channel(w).flatten().copied());
+                let scale = weight_scale(s, w, bias, channel);
                 let targets = y.chunks_exact_mut(inner).skip(channel).step_by(channels);
-                for (w, y) in of_channel(w).zip(targets) {
+                for (w, y) in chunks_of(w, channel, channels, inner).zip(targets) {
                     for (y, &w) in y.iter_mut().zip(w) {
                         *y = level(w, scale, 0).clamp(-127.0, 127.0) * scale;
                     }
@@ -228,26 +252,44 @@ mod tests {
     #[test]
     fn channels_reach_their_largest_weight() {
         for (outer, channels, inner) in [(1, 1, 1), (1, 5, 33), (9, 7, 1), (3, 4, 2)] {
+            let s = FakeQuantWeights { outer, channels, inner, input_scale: 0.1 };
             let mut w = reals("w", outer * channels * inner).f32();
             let channel = |i: usize| i / inner % channels;
             w.iter_mut().enumerate().filter(|(i, _)| channel(*i) == 0).for_each(|(_, w)| *w = 0.0);
             let mut y = vec![9.0; w.len()];
-            weights(&FakeQuantWeights { outer, channels, inner }, &w, &mut y);
+            weights(&s, &w, &[], &mut y);
             for c in 0..channels {
                 let of_c: Vec<usize> = (0..w.len()).filter(|&i| channel(i) == c).collect();
                 let largest = of_c.iter().fold(0.0f32, |a, &i| a.max(w[i].abs()));
-                let scale = weight_scale(of_c.iter().map(|&i| w[i]));
+                let scale = weight_scale(&s, &w, &[], c);
                 assert_eq!(scale, if largest == 0.0 { 1.0 } else { largest / 127.0 });
                 for i in of_c {
                     let q = quantise(w[i], scale, 0, -127, 127);
                     assert!((w[i] - y[i]).abs() <= 0.501 * scale);
                     assert_eq!(y[i], q as f32 * scale);
                     assert!(w[i].abs() < largest || q.abs() == 127 || largest == 0.0);
+                    assert_eq!(s.channel(i), c);
                 }
             }
         }
-        assert!(weight_scale([1.0, f32::NAN].into_iter()).is_nan());
-        assert_eq!(weight_scale([-2.54, 1.0].into_iter()), 2.54 / 127.0);
+    }
+
+    #[test]
+    fn scales_leave_room_for_the_bias() {
+        let s = FakeQuantWeights { outer: 1, channels: 6, inner: 2, input_scale: 0.25 };
+        let w = [-2.54, 1.0, 0.0, 0.0, 0.0, 0.0, 1e-9, 0.0, 1e-20, 0.0, f32::NAN, 1.0];
+        let bias = [8.0, 0.0, 8.0, 8.0, 0.0, 8.0];
+        let scale = |c: usize| weight_scale(&s, &w, &bias, c);
+        assert_eq!(scale(0), 2.54 / 127.0);
+        assert_eq!(scale(1), 1.0);
+        // 2^29 units of 8 / 2^29 are the bias over the scale of the input.
+        assert_eq!([scale(2), scale(3)], [8.0 / 134_217_728.0; 2]);
+        assert_eq!(scale(4), SMALLEST_SCALE);
+        assert!(scale(5).is_nan());
+        let mut y = [9.0; 12];
+        weights(&s, &w, &bias, &mut y);
+        assert_eq!(y[..10], [-2.54, y[1], 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        assert!((y[1] - 1.0).abs() < 0.01 && y[10].is_nan());
     }
 
     #[test]
@@ -257,6 +299,8 @@ mod tests {
         for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
             assert_eq!(FakeQuant { scale, ..good }.signature().reason(), Some(SCALE));
         }
+        let weights = FakeQuantWeights { outer: 1, channels: 1, inner: 1, input_scale: 0.0 };
+        assert_eq!(weights.signature().reason(), Some(SCALE));
         for bad in [FakeQuant { lo: 1, hi: 0, ..good }, FakeQuant { zero: 40_000, ..good }] {
             assert_eq!(bad.signature().reason(), Some(RANGE));
         }

@@ -30,7 +30,9 @@ pub fn differentiate(program: &mut Program, loss: TensorId) -> Differentiated {
     let mut reads = vec![0usize; wants.len()];
     for node in &forward {
         let any = node.ins.iter().flatten().any(|id| wants[id.index()]);
-        for id in node.ins.iter().flatten() {
+        // A bias sets the scale of rounded weights, and gets no gradient from that.
+        let given = if matches!(node.op, Op::FakeQuantWeights(_)) { &node.ins[..1] } else { &node.ins[..] };
+        for id in given.iter().flatten() {
             reads[id.index()] += 1;
         }
         for id in node.outs.iter().flatten() {
@@ -65,7 +67,7 @@ struct Pass<'p> {
     program: &'p mut Program,
     /// Whether the gradient of a (forward) tensor is needed.
     wants: Vec<bool>,
-    /// How many operands of forward ops a tensor is.
+    /// How many operands of forward ops a tensor is, those without a gradient aside.
     reads: Vec<usize>,
     /// What the ops walked so far give to the gradient of a tensor.
     parts: Vec<Vec<TensorId>>,

@@ -12,6 +12,7 @@ use super::calibrate::{Calibration, Observed};
 use super::freeze::values;
 use crate::error::HostError;
 use crate::math::fixed::Multiplier;
+use crate::ops::fake_quant::FakeQuantWeights;
 use crate::ops::{self, DType};
 use crate::program::{Node, Op, Program, Role, TensorId};
 use std::format;
@@ -245,15 +246,9 @@ impl<'a> Rewrite<'a> {
         Some(self.out.constant(name, DType::I32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
     }
 
-    /// A linear op: `x`, quantised weights and bias, multiplier and shift per channel. `channel` maps
-    /// the index of a weight to its output channel. Returns the input's form, the operands after it,
-    /// the output's form and the smallest output.
-    fn linear(
-        &mut self,
-        node: &Node,
-        channels: usize,
-        channel: impl Fn(usize) -> usize,
-    ) -> Result<Requantised, HostError> {
+    /// A linear op: `x`, quantised weights and bias, multiplier and shift per channel. Returns the input's
+    /// form, the operands after it, the output's form and the smallest output.
+    fn linear(&mut self, node: &Node) -> Result<Requantised, HostError> {
         let x = self.read(node.ins[0], DType::I8)?;
         let w_id = node.ins[1].expect("weights");
         let written = node.outs[0].expect("y");
@@ -264,30 +259,22 @@ impl<'a> Rewrite<'a> {
         let y = self.form(y_id, dtype);
 
         let w = values(self.source, w_id);
+        let rounding = rounding_of(&node.op, x.scale as f32).expect("an op with weights");
+        let channels = rounding.channels;
         let bias = node.ins[2].map_or_else(|| vec![0.0; channels], |b| values(self.source, b));
         if let Some(v) = w.iter().find(|v| !v.is_finite()) {
             let problem = format!("holds {v}");
             return Err(HostError::new(self.name(w_id), problem, "look for a training run that diverged"));
         }
-        let scales: Vec<f32> = (0..channels)
-            .map(|c| {
-                let weights = w.iter().enumerate().filter(|(i, _)| channel(*i) == c);
-                let weights: Vec<f32> = weights.map(|(_, w)| *w).collect();
-                // A channel whose weights are all but zero beside its bias: keep the bias inside 30 bits.
-                let of_bias = (f64::from(bias[c].abs()) / x.scale / f64::from(1 << 29)) as f32;
-                // Weights of exact zeros have no scale of their own; the bias, as fine as it can be, has.
-                let dead = bias[c] != 0.0 && weights.iter().all(|w| *w == 0.0);
-                let scale = if dead { 0.0 } else { ops::fake_quant::weight_scale(weights.into_iter()) };
-                scale.max(of_bias).max(1e-12)
-            })
-            .collect();
+        let scales: Vec<f32> = (0..channels).map(|c| ops::fake_quant::weight_scale(&rounding, &w, &bias, c)).collect();
         let mut sums = vec![0i64; channels];
         let quantised: Vec<i8> = w
             .iter()
             .enumerate()
             .map(|(i, v)| {
-                let q = ops::fake_quant::quantise(*v, scales[channel(i)], 0, -127, 127);
-                sums[channel(i)] += i64::from(q);
+                let channel = rounding.channel(i);
+                let q = ops::fake_quant::quantise(*v, scales[channel], 0, -127, 127);
+                sums[channel] += i64::from(q);
                 q as i8
             })
             .collect();
@@ -353,7 +340,7 @@ impl<'a> Rewrite<'a> {
                 self.out.push(op, &operands, &[Some(y.id)]);
             }
             Op::Linear(s) => {
-                let r = self.linear(node, s.n, |i| i / s.k)?;
+                let r = self.linear(node)?;
                 let (rows, k, n) = (s.rows, s.k, s.n);
                 let op: Op = match r.y.dtype {
                     DType::I16 => ops::linear::LinearI16 { rows, k, n }.into(),
@@ -363,8 +350,7 @@ impl<'a> Rewrite<'a> {
                 self.out.push(op, &r.operands, &[Some(r.y.id), scratch]);
             }
             Op::Conv(s) => {
-                let k = s.kh * s.kw * s.c_in;
-                let r = self.linear(node, s.c_out, |i| i / k)?;
+                let r = self.linear(node)?;
                 self.windowed(
                     Op::ConvI8,
                     ops::conv::ConvI8::from_words,
@@ -376,8 +362,7 @@ impl<'a> Rewrite<'a> {
                 )?;
             }
             Op::Depthwise(s) => {
-                let filters = s.c / s.share;
-                let r = self.linear(node, filters, |i| i % filters)?;
+                let r = self.linear(node)?;
                 use ops::depthwise::{DepthwiseI8, DepthwiseI16};
                 self.windowed(
                     Op::DepthwiseI8,
@@ -675,6 +660,18 @@ impl<'a> Rewrite<'a> {
         self.out.push(op, &[Some(a.id), Some(b.id)], &[Some(y.id)]);
         Ok(())
     }
+}
+
+/// How the weights of an op are rounded, its second input; `None` for an op without weights.
+/// `input_scale` is that of its first input.
+pub(super) fn rounding_of(op: &Op, input_scale: f32) -> Option<FakeQuantWeights> {
+    let (outer, channels, inner) = match *op {
+        Op::Linear(s) => (1, s.n, s.k),
+        Op::Conv(s) => (1, s.c_out, s.kh * s.kw * s.c_in),
+        Op::Depthwise(s) => (s.kh * s.kw, s.c / s.share, 1),
+        _ => return None,
+    };
+    Some(FakeQuantWeights { outer, channels, inner, input_scale })
 }
 
 /// Real value of one unit of Q15.
