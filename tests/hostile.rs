@@ -273,6 +273,37 @@ fn a_file_may_end_anywhere() {
 }
 
 #[test]
+fn what_lies_between_records_is_zero() {
+    let refusal = |bytes: &[u8], at: usize| {
+        let mut hostile = bytes.to_vec();
+        hostile[at] = 1;
+        seal(&mut hostile);
+        View::new_checked(&hostile).err().map(|e| e.summary())
+    };
+    let (mut gaps, mut halfwords) = (0, 0);
+    for (name, bytes) in files() {
+        for at in word(&bytes, 17) + word(&bytes, 18)..word(&bytes, 20) {
+            assert_eq!(refusal(&bytes, at as usize), Some("a byte between two sections is not zero"), "{name}");
+            gaps += 1;
+        }
+        let mut end = word(&bytes, 10) as usize;
+        for record in View::new_checked(&bytes).unwrap().ops() {
+            let count = record.n_ins() + record.n_outs();
+            assert_eq!(record.operand(count), None, "{name}");
+            let operands = end + 4;
+            end = operands + 4 * count.div_ceil(2) + 4 * record.kind.words();
+            for at in operands + 2 * count..operands + 4 * count.div_ceil(2) {
+                let reason = "the halfword after an odd number of operands is not zero";
+                assert_eq!(refusal(&bytes, at), Some(reason), "{name}");
+                halfwords += 1;
+            }
+        }
+        assert_eq!(end, word(&bytes, 17) as usize, "{name}");
+    }
+    assert!(gaps > 0 && halfwords > 0);
+}
+
+#[test]
 fn header_fields_may_be_swapped() {
     for (name, bytes) in files() {
         let mut tally = Tally::default();

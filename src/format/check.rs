@@ -106,8 +106,13 @@ const fn sections(bytes: &[u8]) -> Result<(), Error> {
             header(bytes, field) as u64 == start,
             Error::Malformed { at: 4 * field, what: "a section does not start where the one before ends" }
         );
+        let mut gap = end as usize;
         end = start + length;
         ensure!(end <= bytes.len() as u64, Error::Malformed { at: 4 * field, what: "a section ends beyond the file" });
+        while gap < start as usize {
+            ensure!(bytes[gap] == 0, Error::Malformed { at: gap, what: "a byte between two sections is not zero" });
+            gap += 1;
+        }
         i += 1;
     }
     ensure!(
@@ -254,6 +259,9 @@ const fn operands(view: View<'_>, record: &OpRecord<'_>) -> Result<(), &'static 
         "another number of operands than its kind has"
     );
     let count = record.n_ins + record.n_outs;
+    if let [low, high] = *record.operands.split_at(2 * count).1 {
+        ensure!(low == 0 && high == 0, "the halfword after an odd number of operands is not zero");
+    }
     let mut i = 0;
     while i < count {
         let is_out = i >= record.n_ins;
