@@ -15,7 +15,7 @@ fn main() {
 }
 
 /// `dsp` for the cores with packed multiply-accumulates, which ARMv7E-M always has and ARMv8-M where the
-/// flags name such a CPU or the feature; `v7` for the other cores with Thumb-2, `v6` for those without.
+/// flags name such a CPU or the feature and do not take it away (`-dsp`: a Cortex-M33 without it); `v7` for the other cores with Thumb-2, `v6` for those without.
 fn core(target: &str, flags: &str) -> Option<&'static str> {
     const DSP: [&str; 5] = ["cortex-m33", "cortex-m35p", "cortex-m55", "cortex-m85", "star-mc1"];
     let architecture = target.strip_prefix("thumb")?.split('-').next()?;
@@ -25,7 +25,7 @@ fn core(target: &str, flags: &str) -> Option<&'static str> {
     };
     match architecture {
         "v7em" => Some("dsp"),
-        "v8m.main" if flags.split('\x1f').any(is_dsp) => Some("dsp"),
+        "v8m.main" if flags.split('\x1f').any(is_dsp) && !flags.contains("-dsp") => Some("dsp"),
         "v7m" | "v8m.main" => Some("v7"),
         "v6m" | "v8m.base" => Some("v6"),
         _ => None,

@@ -12,6 +12,7 @@ use softedge::model::{
     Config, ConvLayer, Drop as Dropped, Gelu, Head, Input, Inverse, Landmarks, Local, Mixer, Mode, Norm, Per, Raw,
     Soft, Stage, build,
 };
+use softedge::ops::input::{InputI16, InputU8};
 use softedge::ops::{DType, Tick};
 use softedge::program::{Kind, Op, Plan, Program, Role, Space, TensorId};
 use softedge::quant::{Bounds, calibrate, freeze, quantise};
@@ -273,6 +274,37 @@ fn a_file_may_end_anywhere() {
 }
 
 #[test]
+fn what_lies_between_records_is_zero() {
+    let refusal = |bytes: &[u8], at: usize| {
+        let mut hostile = bytes.to_vec();
+        hostile[at] = 1;
+        seal(&mut hostile);
+        View::new_checked(&hostile).err().map(|e| e.summary())
+    };
+    let (mut gaps, mut halfwords) = (0, 0);
+    for (name, bytes) in files() {
+        for at in word(&bytes, 17) + word(&bytes, 18)..word(&bytes, 20) {
+            assert_eq!(refusal(&bytes, at as usize), Some("a byte between two sections is not zero"), "{name}");
+            gaps += 1;
+        }
+        let mut end = word(&bytes, 10) as usize;
+        for record in View::new_checked(&bytes).unwrap().ops() {
+            let count = record.n_ins() + record.n_outs();
+            assert_eq!(record.operand(count), None, "{name}");
+            let operands = end + 4;
+            end = operands + 4 * count.div_ceil(2) + 4 * record.kind.words();
+            for at in operands + 2 * count..operands + 4 * count.div_ceil(2) {
+                let reason = "the halfword after an odd number of operands is not zero";
+                assert_eq!(refusal(&bytes, at), Some(reason), "{name}");
+                halfwords += 1;
+            }
+        }
+        assert_eq!(end, word(&bytes, 17) as usize, "{name}");
+    }
+    assert!(gaps > 0 && halfwords > 0);
+}
+
+#[test]
 fn header_fields_may_be_swapped() {
     for (name, bytes) in files() {
         let mut tally = Tally::default();
@@ -382,8 +414,8 @@ fn requantisation(random: &mut Random, op: &Op, i: usize) -> Option<i64> {
     let is_input = matches!(op, Op::InputU8(_) | Op::InputI16(_));
     match (is_input, op.products_per_accumulator().is_some(), i) {
         (true, _, 1) | (_, true, 3) => Some(random.within(0, (1 << 31) - 1)),
-        (true, _, 3) | (_, true, 4) => Some(random.within(if is_input { 16 } else { 31 }, 62)),
-        (_, true, 2) => Some(random.within(-(1 << 28), 1 << 28)),
+        (true, _, 3) | (_, true, 4) => Some(random.within(if is_input { 28 } else { 31 }, 62)),
+        (true, _, 2) | (_, true, 2) => Some(random.within(-(1 << 28), 1 << 28)),
         _ => None,
     }
 }
@@ -444,6 +476,40 @@ fn every_op_survives_any_shape_that_is_accepted() {
     }
     for (name, runs) in runs {
         assert!(runs >= 10, "{name} ran {runs} times");
+    }
+}
+
+/// A raw input whose requantised value leaves 32 bits would come out at the wrong end of int8.
+#[test]
+fn no_raw_input_overflows_its_requantisation() {
+    let refusal = |op: Op, offset: i32, multiplier: i32, shift: i8| {
+        let mut program = Program::new();
+        let x = program.add("x", op.signature().input(0).dtype, &[1], Role::Activation);
+        let constants = [
+            program.constant("multiplier", DType::I32, &[1], multiplier.to_le_bytes().into()),
+            program.constant("offset", DType::I32, &[1], offset.to_le_bytes().into()),
+            program.constant("shift", DType::I8, &[1], vec![shift as u8]),
+        ];
+        let [multiplier, offset, shift] = constants.map(Some);
+        program.inputs.push(x);
+        let y = program.apply("y", op, &[Some(x), multiplier, offset, shift], &[1]);
+        program.outputs.push(y);
+        View::new_checked(&bytes_of(&program)).err().map(|e| e.summary())
+    };
+    let (pixel, sample) = (InputU8 { rows: 1, c: 1, zero: 0 }.into(), InputI16 { rows: 1, c: 1, zero: 0 }.into());
+    let overflow = Some("a requantised value can overflow 32 bits");
+    for (op, offset, multiplier, shift, expected) in [
+        // 255 * 2^12 * 2^30 / 2^18 = 255 * 2^24 is above 2^31.
+        (pixel, 0, 1 << 30, 18, overflow),
+        (pixel, 0, 1 << 30, 19, None),
+        (pixel, i32::MIN, 1 << 30, 30, overflow),
+        (pixel, i32::MIN, 1 << 30, 31, None),
+        (pixel, i32::MAX, i32::MAX, 31, overflow),
+        (pixel, i32::MAX, 0, 16, None),
+        (sample, 0, 1 << 30, 26, overflow),
+        (sample, 0, 1 << 30, 27, None),
+    ] {
+        assert_eq!(refusal(op, offset, multiplier, shift), expected, "{op:?} {offset} {multiplier} {shift}");
     }
 }
 

@@ -5,6 +5,7 @@ use super::{HEADER_BYTES, MAGIC, TENSOR_BYTES, VERSION, word};
 use crate::error::Error;
 use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT};
 use crate::ops::Operand;
+use crate::ops::input::RAW_BITS;
 use crate::program::{ALIGN, Kind, Op, OpSet, Space};
 
 /// `Err(...)` unless the condition holds.
@@ -106,8 +107,13 @@ const fn sections(bytes: &[u8]) -> Result<(), Error> {
             header(bytes, field) as u64 == start,
             Error::Malformed { at: 4 * field, what: "a section does not start where the one before ends" }
         );
+        let mut gap = end as usize;
         end = start + length;
         ensure!(end <= bytes.len() as u64, Error::Malformed { at: 4 * field, what: "a section ends beyond the file" });
+        while gap < start as usize {
+            ensure!(bytes[gap] == 0, Error::Malformed { at: gap, what: "a byte between two sections is not zero" });
+            gap += 1;
+        }
         i += 1;
     }
     ensure!(
@@ -254,6 +260,9 @@ const fn operands(view: View<'_>, record: &OpRecord<'_>) -> Result<(), &'static 
         "another number of operands than its kind has"
     );
     let count = record.n_ins + record.n_outs;
+    if let [low, high] = *record.operands.split_at(2 * count).1 {
+        ensure!(low == 0 && high == 0, "the halfword after an odd number of operands is not zero");
+    }
     let mut i = 0;
     while i < count {
         let is_out = i >= record.n_ins;
@@ -282,7 +291,8 @@ const fn operands(view: View<'_>, record: &OpRecord<'_>) -> Result<(), &'static 
         i += 1;
     }
     match op {
-        Op::InputU8(_) | Op::InputI16(_) => requantisation(view, record, [1, 3]),
+        Op::InputU8(_) => raw_input(view, record, u8::MAX as u64),
+        Op::InputI16(_) => raw_input(view, record, i16::MIN.unsigned_abs() as u64),
         _ => match op.products_per_accumulator() {
             Some(products) => accumulators(view, record, products),
             None => Ok(()),
@@ -338,6 +348,36 @@ const fn requantisation(view: View<'_>, record: &OpRecord<'_>, inputs: [usize; 2
     Ok(())
 }
 
+/// Proves that what requantisation makes of a raw value of at most `largest` fits 32 bits. Inputs 1, 2, 3
+/// are multiplier, offset and shift.
+const fn raw_input(view: View<'_>, record: &OpRecord<'_>, largest: u64) -> Result<(), &'static str> {
+    match requantisation(view, record, [1, 3]) {
+        Ok(()) => {}
+        Err(e) => return Err(e),
+    }
+    let (Ok((multipliers, channels)), Ok((offsets, _)), Ok((shifts, _))) =
+        (constant(view, record, 1), constant(view, record, 2), constant(view, record, 3))
+    else {
+        return Err("requantisation parameters are not constants");
+    };
+    let mut c = 0;
+    while c < channels {
+        // Saturated to 32 bits by the op.
+        let acc = (largest << RAW_BITS) + (u32_at(offsets, 4 * c) as i32).unsigned_abs() as u64;
+        let acc = if acc < 1 << 31 { acc } else { 1 << 31 };
+        ensure!(fits(acc, u32_at(multipliers, 4 * c), shifts[c]), REQUANTISED);
+        c += 1;
+    }
+    Ok(())
+}
+
+const REQUANTISED: &str = "a requantised value can overflow 32 bits";
+
+/// Whether `largest * multiplier / 2^shift` fits 32 bits, with room for rounding and the zero point.
+const fn fits(largest: u64, multiplier: u32, shift: u8) -> bool {
+    ((largest * multiplier as u64) >> shift) + 256 <= i32::MAX as u64
+}
+
 /// Proves that `bias + sum of products int8 x int8` fits 32 bits, and so does what requantisation
 /// makes of it. Inputs 2, 3, 4 are bias, multiplier and shift.
 const fn accumulators(view: View<'_>, record: &OpRecord<'_>, products: u64) -> Result<(), &'static str> {
@@ -355,9 +395,7 @@ const fn accumulators(view: View<'_>, record: &OpRecord<'_>, products: u64) -> R
         let bias = u32_at(biases, 4 * c) as i32;
         let largest = products.saturating_mul(128 * 128).saturating_add(bias.unsigned_abs() as u64);
         ensure!(largest <= i32::MAX as u64, "an accumulator can overflow 32 bits");
-        // + 256 leaves room for rounding and the zero point.
-        let requantised = (largest * u32_at(multipliers, 4 * c) as u64) >> shifts[c];
-        ensure!(requantised + 256 <= i32::MAX as u64, "a requantised value can overflow 32 bits");
+        ensure!(fits(largest, u32_at(multipliers, 4 * c), shifts[c]), REQUANTISED);
         c += 1;
     }
     Ok(())

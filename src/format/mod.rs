@@ -31,14 +31,28 @@
 //! | 22 to 25 | set of op kinds, one bit per code, lowest first |
 //! | 26 to 31 | zero |
 //!
-//! A tensor record is 8 words: element type, [space](crate::program::Space), rank and weight layout
-//! (a byte each, in that order; layout 0 is the plain one); byte offset in its space; four
-//! dimensions, slowest first, none of them 0, 1 beyond the rank; the scale (f32) and the zero point
-//! (i32) of an integer tensor: real = scale (integer - zero).
+//! A tensor record is 8 words: element type ([`DType`](crate::ops::DType)), [space](crate::program::Space),
+//! rank (1 to 4) and weight layout (a byte each, in that order; layout 0 is the plain one and the only one so
+//! far); byte offset in its space, a multiple of 16; four dimensions, slowest first, none of them 0, 1 beyond
+//! the rank; the scale (f32) and the zero point (i32) of an integer tensor: real = scale (integer - zero). The
+//! scale is positive and finite in every record; where it means nothing, it is 1 and the zero point 0. There
+//! are at most 65,534 tensors. A tensor in the weights is a constant: no op writes it, and it is no input or
+//! output of the model, which has at least one of each. The first input is the raw input and the first
+//! output the scores. A run may reuse the memory of its inputs; what other tensors of the arena hold before
+//! it does not count.
 //!
-//! An op record is a word with the kind (low half), the number of inputs and of outputs (a byte
-//! each); tensor indices as halfwords, two per word, `0xffff` where an optional operand is absent;
-//! then the shape, one word per field in the order of its declaration (integers, or f32 bits).
+//! An op record is a word with the [kind](crate::program::Kind) (low half), the number of inputs and of
+//! outputs (a byte each); tensor indices as halfwords, two per word, `0xffff` where an optional operand is
+//! absent, and a zero halfword after an odd number of them; then the shape, one word per field in the order of
+//! its declaration (integers, or f32 bits). Operands are those of the shape's `signature`, scratch included.
+//! Where the shape says "in place", its first output may lie exactly where its first input does, or
+//! elsewhere. The biases, multipliers, offsets and shifts that integer products and raw inputs take as operands
+//! are constants: multipliers are not negative and shifts 16 to 62.
+//!
+//! The scratch of `LinearI8`, `LinearI16`, `ConvI8` and `ConvI16` is a panel for the fastest product on any
+//! core, of `(R + 2) r` words of i32: for a product of `rows` by `k` values (a convolution: `batch oh ow heads`
+//! by `kh kw c_in`), `r = 2 ceil(k / 4)`, and `R` is `min(rows, 32)`, but `floor(1024 / r)` where `min(rows, 32) r`
+//! is above 1024, rounded up to a multiple of 4 and at least 8.
 //!
 //! # Versions
 //!
@@ -51,7 +65,8 @@
 //! every section and tensor lies inside its bounds and is aligned, and no tensor is empty; every
 //! operand of every op has the element type and length that the op's shape asks for; nothing an op
 //! writes overlaps another of its operands; no requantisation shift leaves its range and no accumulator
-//! can overflow. After it no access can fail: a file made by an enemy may compute nonsense, and take as
+//! can overflow (only ops on landmarks may, where they are given what is no Gram matrix or not the output of
+//! the op before them). After it no access can fail: a file made by an enemy may compute nonsense, and take as
 //! long as [`Op::macs`](crate::program::Op::macs) says, but neither panics nor touches other memory.
 
 mod check;

@@ -311,6 +311,9 @@ impl OpRecord<'_> {
 
     /// Index of the tensor that is operand `i` (inputs, then outputs), if it is present.
     pub const fn operand(&self, i: usize) -> Option<usize> {
+        if i >= self.n_ins + self.n_outs {
+            return None;
+        }
         match u16::from_le_bytes([self.operands[2 * i], self.operands[2 * i + 1]]) {
             ABSENT => None,
             id => Some(id as usize),

@@ -110,6 +110,19 @@ mod tests {
     }
 
     #[test]
+    fn every_tensor_that_a_program_takes_fits_its_file() {
+        let mut program = Program::new();
+        let x = program.add("x", DType::U8, &[1], Role::Activation);
+        program.inputs.push(x);
+        program.outputs.push(x);
+        let mut add = || program.add("unused", DType::U8, &[1], Role::Activation);
+        (1..65_534).for_each(|_| _ = add());
+        assert!(std::panic::catch_unwind(core::panic::AssertUnwindSafe(add)).is_err());
+        let bytes = write(&program, &Plan::new(&program)).unwrap();
+        assert_eq!(crate::format::View::new_checked(&bytes).unwrap().n_tensors(), 65_534);
+    }
+
+    #[test]
     fn what_the_format_cannot_count_is_an_error() {
         assert_eq!(problem(|p| p.labels = Vec::from(["x".repeat(255)])), None);
         let long = problem(|p| p.labels = Vec::from(["x".repeat(256)])).unwrap();

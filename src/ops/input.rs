@@ -4,19 +4,20 @@
 //!
 //! ```text
 //! acc = sat32(4096 x + offset)
-//! q   = floor((acc multiplier + 2^(shift-1)) / 2^shift)      (requantise, wraps to 32 bits)
+//! q   = floor((acc multiplier + 2^(shift-1)) / 2^shift)      (requantise)
 //! ```
 //!
 //! so `offset` is the negative mean in Q12 and the real factor `multiplier / 2^shift` is
 //! `1 / (4096 sigma s)` for standard deviation `sigma` and scale `s` of the output. The multiplier
-//! is 0 or in `[2^30, 2^31)` and the shift 16 to 62. `q = x` exactly where `offset = 0`,
+//! is 0 or in `[2^30, 2^31)` and the shift 16 to 62; the checker proves that no `q` overflows 32 bits.
+//! `q = x` exactly where `offset = 0`,
 //! `multiplier = 2^30` and `shift = 42`.
 
 use super::{Signature, i8s, i16s, i32s, operand};
 use crate::math::fixed::{requantise, saturate_i8};
 
 /// Fractional bits of the raw value.
-const RAW_BITS: u32 = 12;
+pub(crate) const RAW_BITS: u32 = 12;
 
 const ZERO: &str = "the zero point of an input leaves int8";
 
@@ -150,9 +151,11 @@ pub fn quantise_parameters(mean: &[f32], std: &[f32], s: f64) -> Result<Paramete
         let (mean, step) = (f64::from(mean), f64::from(std) * s);
         let offset = (-mean * unit + 0.5).floor();
         let largest = 32768.0 * unit + offset.abs();
-        // Written so that NaN fails.
-        let fits =
-            step > 0.0 && step.is_finite() && largest < 2_147_483_648.0 && largest / (unit * step) < 2_147_483_648.0;
+        // Written so that NaN fails. The checker wants room for rounding and the zero point.
+        let fits = step > 0.0
+            && step.is_finite()
+            && largest < 2_147_483_648.0
+            && largest / (unit * step) < 2_147_483_648.0 - 512.0;
         let multiplier = Multiplier::from_f64(1.0 / (unit * step)).filter(|_| fits);
         let Some(Multiplier { value, shift }) = multiplier else {
             return Err(HostError::new(

@@ -580,7 +580,7 @@ shape! {
     /// `u i16[heads, m, d]`, `e i32[heads, d]` -> `y i8[n, heads*d]`, with scratch.
     ///
     /// `u` and `e` are those of [`ProductQ22`](super::product::ProductQ22), whose bound on the columns of
-    /// `u` keeps `S = sum_j k_ij u_jc` inside 32 bits; `k_ij` is that of [`AccumulateI8`]. With
+    /// `u` keeps `S = sum_j k_ij u_jc` inside 32 bits (of any other `u` it wraps); `k_ij` is that of [`AccumulateI8`]. With
     /// `t = out_shift + 37 - e_c` (the 37 are `k`'s 15 and the inverse's 22 fraction bits):
     /// `y_ic = clamp(zero + round_shift(S out_multiplier, max(t, 0)), lo, hi)`, and `clamp(zero, lo, hi)` where
     /// `t > 62`; exact in 64 bits.

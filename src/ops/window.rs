@@ -80,7 +80,8 @@ impl Axis {
             at: first,
             len: end.saturating_sub(first),
             tap: i.wrapping_sub(first * self.stride),
-            step: -(self.stride as isize),
+            // Where two windows meet, the stride is small.
+            step: (self.stride as isize).wrapping_neg(),
         }
     }
 
@@ -93,7 +94,7 @@ impl Axis {
             Some(last) => (last / self.stride + 1).min(self.windows()),
             None => 0,
         };
-        (first, (first * self.stride + k).saturating_sub(self.pad), end.saturating_sub(first))
+        (first, (first * self.stride).saturating_add(k).saturating_sub(self.pad), end.saturating_sub(first))
     }
 }
 
@@ -149,6 +150,18 @@ mod tests {
                 assert_eq!(by_input, want, "{size} {kernel} {stride} {pad}");
                 assert_eq!(by_tap, want, "{size} {kernel} {stride} {pad}");
             }
+        }
+    }
+
+    /// On a 32-bit core a file can hold such strides.
+    #[test]
+    fn a_stride_may_be_as_large_as_the_address_space() {
+        for stride in [usize::MAX, isize::MIN as usize, isize::MAX as usize] {
+            let a = Axis { size: 4, kernel: 3, stride, pad: 2 };
+            let first = a.windows_over(0);
+            assert_eq!((first.at, first.len, first.tap(0)), (0, 1, 2));
+            assert_eq!(a.windows_over(3).len, 0);
+            assert_eq!([0, 1, 2].map(|tap| a.windows_of_tap(tap).2), [0, 0, 1]);
         }
     }
 

@@ -154,9 +154,9 @@ impl Program {
     /// Adds a tensor.
     ///
     /// # Panics
-    /// If there are 65,535 tensors already.
+    /// If there are 65,534 tensors already: a file holds no more.
     pub fn add(&mut self, name: impl Into<String>, dtype: DType, shape: &[usize], role: Role) -> TensorId {
-        assert!(self.tensors.len() < usize::from(u16::MAX), "a Program has at most 65,535 tensors");
+        assert!(self.tensors.len() < usize::from(u16::MAX) - 1, "a Program has at most 65,534 tensors");
         assert!(!shape.is_empty() && shape.len() <= 4, "a tensor has one to four dimensions");
         self.tensors.push(Tensor {
             name: name.into(),

@@ -49,7 +49,7 @@ fn requantisation(random: &mut Random, op: &Op, input: usize, len: u64) -> Optio
     let bytes = match (is_input, input) {
         (true, 2) | (false, 2) => le_bytes(channels.map(|_| random.within(-bias, bias)), DType::I32),
         (true, 1) | (false, 3) => le_bytes(channels.map(|_| i64::from(mantissa(random))), DType::I32),
-        (true, 3) => le_bytes(channels.map(|_| random.within(16, 62)), DType::I8),
+        (true, 3) => le_bytes(channels.map(|_| random.within(32, 62)), DType::I8),
         (false, 4) => le_bytes(channels.map(|_| random.within(31, 50)), DType::I8),
         _ => return None,
     };
