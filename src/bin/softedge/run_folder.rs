@@ -3,8 +3,9 @@
 use crate::config::{Config, Data, Model, Quant};
 use crate::model_file::ModelFile;
 use softedge::data::Dataset;
-use softedge::error::HostError;
-use softedge::format;
+use softedge::engine::Buffer;
+use softedge::error::{Error, HostError};
+use softedge::format::{self, View};
 use softedge::math::random::Stream;
 use softedge::model::{self, Mode};
 use softedge::program::{Plan, Program};
@@ -114,11 +115,13 @@ impl Trained {
         Ok(Self { config, checkpoint, folder })
     }
 
-    /// The integer model in the folder, if it was made after the checkpoint.
+    /// The integer model in the folder, if it was made after the checkpoint and in this version of the format.
     pub fn quantised(&self) -> Option<PathBuf> {
         let file = self.folder.join(MODEL);
         let made = |path: &Path| fs::metadata(path).and_then(|m| m.modified()).ok();
-        (made(&file)? >= made(&self.checkpoint.path)?).then_some(file)
+        let bytes = Buffer::copy_of(&fs::read(&file).ok()?);
+        let of_another_version = matches!(View::new_checked(bytes.bytes()), Err(Error::Version { .. }));
+        (!of_another_version && made(&file)? >= made(&self.checkpoint.path)?).then_some(file)
     }
 
     /// The model in f32 for `batch` inputs, with its parameters baked in.
