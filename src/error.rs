@@ -25,7 +25,7 @@ pub enum Error {
     },
     /// The file is of a version this library does not read.
     Version {
-        /// The newest version this library reads.
+        /// The version this library reads, the only one.
         needed: u16,
         /// The version of the file.
         found: u16,
@@ -100,7 +100,9 @@ impl Error {
         match *self {
             Error::Truncated { .. } => "the model file is cut short: copy it again",
             Error::NotAModel { .. } => "not a .soft model: export one with `softedge export`",
-            Error::Version { .. } => "the model's format is too new for this library: update softedge or export again",
+            Error::Version { .. } => {
+                "the model's format has another version than this library reads: update softedge or export again"
+            }
             Error::Checksum { .. } => "the model file is damaged (checksum): copy it again",
             Error::Misaligned { .. } => "the buffer is not aligned to 16 bytes",
             Error::Malformed { what, .. } | Error::Op { what, .. } => what,
@@ -124,7 +126,7 @@ impl fmt::Display for Error {
             }
             Error::Version { needed, found } => write!(
                 f,
-                "the model has format version {found} and this library reads up to {needed}: update softedge or export again"
+                "the model has format version {found} and this library reads version {needed}: update softedge or export again"
             ),
             Error::Checksum { needed, found } => write!(
                 f,

@@ -6,6 +6,7 @@
 mod common;
 
 use common::{Random, unfrozen};
+use softedge::Error;
 use softedge::engine::{Buffer, Every, Executor, Memory};
 use softedge::format::{View, write};
 use softedge::model::{
@@ -270,6 +271,20 @@ fn a_file_may_end_anywhere() {
         seal(&mut longer);
         survive(&longer, &[0], &mut tally);
         assert_eq!((tally.run, tally.too_large), (0, 0), "{name}");
+    }
+}
+
+#[test]
+fn older_and_newer_versions_are_refused_alike() {
+    let (_, bytes) = &files()[0];
+    for version in [1, 3] {
+        let mut other = bytes.clone();
+        put(&mut other, 1, version);
+        seal(&mut other);
+        let error = View::new_checked(&other).unwrap_err();
+        assert_eq!(error, Error::Version { needed: 2, found: version as u16 });
+        let said = error.to_string();
+        assert!(said.contains(&format!("version {version} and this library reads version 2")), "{said}");
     }
 }
 
