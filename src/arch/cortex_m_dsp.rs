@@ -1,6 +1,9 @@
 //! Cortex-M cores with packed multiply-accumulates (Cortex-M4, M7, M33, M55, M85): `SMLAD` adds two
 //! int16 products at once. A word of a panel holds two of four neighbouring values, 0 and 2 or 1 and 3, as
 //! `SXTB16` leaves them; the words of a tile's rows, and of its columns, alternate.
+//!
+//! Bytes are loaded and stored four at a time wherever they lie: memory is normal, and `UNALIGN_TRP` is
+//! clear, as after reset.
 #![allow(unsafe_code)]
 
 use super::depthwise::{self, Finish, QUAD, Sums, Taps};

@@ -255,7 +255,7 @@ pub(super) fn run<C: Core, O: Output>(
     let words = C::row_words(s.k);
     let Some((space, panel)) = panel.split_at_mut_checked(C::pair_words(s.k)) else { return };
     let panel_rows = (panel.len() / words) & !(TILE_ROWS - 1);
-    for y in y.chunks_mut((panel_rows * s.n).max(1)) {
+    for y in y.chunks_mut(panel_rows.saturating_mul(s.n).max(1)) {
         let mut blocks = 0;
         for (y, block) in y.chunks(TILE_ROWS * s.n).zip(panel.chunks_exact_mut(TILE_ROWS * words)) {
             let mut missing = y.len();
