@@ -6,7 +6,7 @@
 //! clear, as after reset.
 #![allow(unsafe_code)]
 
-use super::depthwise::{self, Finish, QUAD, Sums, Taps};
+use super::depthwise::{self, Finish, QUAD, Row, Sums, Taps};
 use super::products::{Columns, Core, Output, Pair, Scale, TILE_COLUMNS, TILE_ROWS};
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
@@ -366,29 +366,11 @@ impl depthwise::Core for Dsp {
 
     #[inline(always)]
     fn add(taps: Taps, strip: &[i32], weights: &[i32], sums: &mut [Sums]) {
-        if taps.fit::<Self>(sums.len(), strip.len(), weights.len()) {
-            let step = (taps.row - taps.taps * Self::WORDS) * size_of::<i32>();
-            let (x, w, stride) = (strip.as_ptr(), weights.as_ptr(), taps.stride * size_of::<i32>());
-            let (rows, taps, pixels) = (taps.rows, taps.taps, sums.len());
-            // SAFETY: all that is read lies inside both slices, as was just asked.
-            unsafe { add(&mut Row { x, w, sums: sums.as_mut_ptr(), rows, step, taps, stride, pixels }) };
+        if let Some(mut row) = Row::new::<Self>(taps, strip, weights, sums) {
+            // SAFETY: all that is read lies inside both slices: `Row::new` saw to it.
+            unsafe { add(&mut row) };
         }
     }
-}
-
-/// What [`add`] is told.
-#[repr(C)]
-struct Row {
-    x: *const i32,
-    w: *const i32,
-    sums: *mut Sums,
-    rows: usize,
-    /// Bytes from the end of a row of taps to the next row of the strip.
-    step: usize,
-    taps: usize,
-    /// Bytes between neighbouring pixels.
-    stride: usize,
-    pixels: usize,
 }
 
 /// Adds the taps of every pixel to its sums. The taps of a row are entered so far from their end as there
@@ -410,8 +392,8 @@ unsafe extern "C" fn add(row: *mut Row) {
     naked_asm!(
         isa!(),
         "push {{r0, r4-r11, lr}}",
-        "ldr r10, [r0, #16]",
-        "ldr r1, [r0, #20]",
+        "ldr r10, [r0, #20]",
+        "ldr r1, [r0, #24]",
         "rsb r1, #8",
         "movs r2, #24",
         "adr lr, 5f",
@@ -441,12 +423,12 @@ unsafe extern "C" fn add(row: *mut Row) {
         "stmia r2!, {{r4-r7}}",
         "str r2, [r12, #8]",
         "ldr r0, [r12]",
-        "ldr r3, [r12, #24]",
+        "ldr r3, [r12, #28]",
         "add r0, r3",
         "str r0, [r12]",
-        "ldr r3, [r12, #28]",
+        "ldr r3, [r12, #32]",
         "subs r3, #1",
-        "str r3, [r12, #28]",
+        "str r3, [r12, #32]",
         "bne 2b",
         "add sp, #4",
         "pop {{r4-r11, pc}}",

@@ -7,6 +7,8 @@
 
 use super::products::{Channels, Output, Scale};
 use crate::math::fixed::Requantise;
+#[cfg(cortex_m)]
+use core::ops::Range;
 
 /// Channels that are computed together.
 pub(super) const QUAD: usize = 4;
@@ -73,14 +75,37 @@ pub(super) struct Taps {
     pub(super) stride: usize,
 }
 
-impl Taps {
-    /// Whether `pixels` pixels find all their taps in a strip and weights of so many words.
-    #[cfg(cortex_m)]
+/// What a core's loop over the pixels of a row is told, in the order in which it reads it.
+#[cfg(cortex_m)]
+#[repr(C)]
+pub(super) struct Row {
+    x: *const i32,
+    w: *const i32,
+    sums: *mut Sums,
+    rows: usize,
+    w_end: *const i32,
+    /// Bytes from the end of a row of taps to the next row of the strip.
+    step: usize,
+    taps: usize,
+    /// Bytes between neighbouring pixels.
+    stride: usize,
+    pixels: usize,
+}
+
+#[cfg(cortex_m)]
+impl Row {
+    /// `None` where a pixel would not find all its taps in `strip` and `weights`, or there is none.
     #[inline(always)]
-    pub(super) fn fit<C: Core>(&self, pixels: usize, strip: usize, weights: usize) -> bool {
-        let Self { rows, taps, row, stride } = *self;
-        let inside = pixels.wrapping_sub(1) * stride + rows.wrapping_sub(1) * row + taps * C::WORDS <= strip;
-        pixels > 0 && rows > 0 && inside && (1..=MOST_TAPS).contains(&taps) && rows * taps * C::WORDS <= weights
+    pub(super) fn new<C: Core>(t: Taps, strip: &[i32], weights: &[i32], sums: &mut [Sums]) -> Option<Self> {
+        let Taps { rows, taps, row, stride } = t;
+        let (pixels, run) = (sums.len(), taps * C::WORDS);
+        let Range { start: w, end: w_end } = weights.get(..rows * run)?.as_ptr_range();
+        let inside = pixels.checked_sub(1)? * stride + rows.checked_sub(1)? * row + run <= strip.len();
+        (inside && (1..=MOST_TAPS).contains(&taps)).then(|| {
+            let word = size_of::<i32>();
+            let (step, stride) = ((row - run) * word, stride * word);
+            Self { x: strip.as_ptr(), w, sums: sums.as_mut_ptr(), rows, w_end, step, taps, stride, pixels }
+        })
     }
 }
 

@@ -107,13 +107,13 @@ impl depthwise::Core for Words {
     #[inline(always)]
     fn add(taps: Taps, strip: &[i32], weights: &[i32], sums: &mut [depthwise::Sums]) {
         #[cfg(cortex_m)]
-        if taps.fit::<Self>(sums.len(), strip.len(), weights.len()) {
-            // SAFETY: all that is read lies inside both slices, as was just asked.
-            unsafe { cortex_m::add(&mut cortex_m::Row::new(taps, strip, weights, sums)) };
+        if let Some(mut row) = depthwise::Row::new::<Self>(taps, strip, weights, sums) {
+            // SAFETY: all that is read lies inside both slices: `Row::new` saw to it.
+            unsafe { cortex_m::add(&mut row) };
         }
         #[cfg(not(cortex_m))]
         for (pixel, sums) in sums.iter_mut().enumerate() {
-            let rows = strip.get(pixel * taps.stride..).unwrap_or_default().chunks(taps.row);
+            let rows = strip.get(pixel * taps.stride..).unwrap_or_default().chunks(taps.row).take(taps.rows);
             for (x, w) in rows.zip(weights.chunks_exact(taps.taps * QUAD)) {
                 for (x, w) in x.as_chunks::<QUAD>().0.iter().zip(w.as_chunks::<QUAD>().0) {
                     *sums = core::array::from_fn(|i| sums[i] + x[i] * w[i]);
@@ -132,37 +132,11 @@ mod cortex_m {
     use core::arch::naked_asm;
     use core::ops::Range;
 
-    /// What [`add`] is told.
-    #[repr(C)]
-    pub(super) struct Row {
-        x: *const i32,
-        w: *const i32,
-        w_end: *const i32,
-        /// Bytes from the end of a row of taps to the next row of the strip.
-        step: usize,
-        taps: usize,
-        /// Bytes between neighbouring pixels.
-        stride: usize,
-        sums: *mut depthwise::Sums,
-        pixels: usize,
-    }
-
-    impl Row {
-        #[inline(always)]
-        pub(super) fn new(taps: Taps, strip: &[i32], weights: &[i32], sums: &mut [depthwise::Sums]) -> Self {
-            let Range { start: w, end: w_end } =
-                weights.get(..taps.rows * taps.taps * QUAD).unwrap_or_default().as_ptr_range();
-            let step = (taps.row - taps.taps * QUAD) * size_of::<i32>();
-            let (stride, pixels) = (taps.stride * size_of::<i32>(), sums.len());
-            Self { x: strip.as_ptr(), w, w_end, step, taps: taps.taps, stride, sums: sums.as_mut_ptr(), pixels }
-        }
-    }
-
     /// Adds the taps of every pixel to its sums. The taps of a row are entered so far from their end as
     /// there are taps.
     #[cfg(cortex_m = "v7")]
     #[unsafe(naked)]
-    pub(super) unsafe extern "C" fn add(row: *mut Row) {
+    pub(super) unsafe extern "C" fn add(row: *mut depthwise::Row) {
         macro_rules! tap {
             () => {
                 "
@@ -177,10 +151,10 @@ mod cortex_m {
             };
         }
         naked_asm!(
-            "ldr r1, [r0, #8]",
-            "push {{r0, r1, r4-r11, lr}}",
-            "ldr r12, [r0, #12]",
             "ldr r1, [r0, #16]",
+            "push {{r0, r1, r4-r11, lr}}",
+            "ldr r12, [r0, #20]",
+            "ldr r1, [r0, #24]",
             "rsb r1, #8",
             "movs r2, #28",
             "adr lr, 5f",
@@ -190,7 +164,7 @@ mod cortex_m {
             "ldr r2, [sp]",
             "ldr r0, [r2]",
             "ldr r1, [r2, #4]",
-            "ldr r3, [r2, #24]",
+            "ldr r3, [r2, #8]",
             "ldm r3, {{r4-r7}}",
             "3:",
             "bx lr",
@@ -209,16 +183,16 @@ mod cortex_m {
             "cmp r1, r2",
             "bne 3b",
             "ldr r2, [sp]",
-            "ldr r3, [r2, #24]",
+            "ldr r3, [r2, #8]",
             "stmia r3!, {{r4-r7}}",
-            "str r3, [r2, #24]",
+            "str r3, [r2, #8]",
             "ldr r0, [r2]",
-            "ldr r3, [r2, #20]",
+            "ldr r3, [r2, #28]",
             "add r0, r3",
             "str r0, [r2]",
-            "ldr r3, [r2, #28]",
+            "ldr r3, [r2, #32]",
             "subs r3, #1",
-            "str r3, [r2, #28]",
+            "str r3, [r2, #32]",
             "bne 2b",
             "add sp, #8",
             "pop {{r4-r11, pc}}",
@@ -306,7 +280,7 @@ mod cortex_m {
     /// products overwrite the words.
     #[cfg(cortex_m = "v6")]
     #[unsafe(naked)]
-    pub(super) unsafe extern "C" fn add(row: *mut Row) {
+    pub(super) unsafe extern "C" fn add(row: *mut depthwise::Row) {
         macro_rules! tap {
             () => {
                 "
@@ -330,11 +304,11 @@ mod cortex_m {
             "mov r5, r9",
             "mov r6, r10",
             "mov r7, r11",
-            "ldr r1, [r0, #12]",
+            "ldr r1, [r0, #20]",
             "push {{r0, r1, r4-r7}}",
-            "ldr r1, [r0, #8]",
-            "mov r12, r1",
             "ldr r1, [r0, #16]",
+            "mov r12, r1",
+            "ldr r1, [r0, #24]",
             "movs r2, #8",
             "subs r2, r2, r1",
             "movs r1, #22",
@@ -345,7 +319,7 @@ mod cortex_m {
             "mov lr, r1",
             "2:",
             "ldr r2, [sp]",
-            "ldr r3, [r2, #24]",
+            "ldr r3, [r2, #8]",
             "ldm r3!, {{r4-r7}}",
             "mov r8, r4",
             "mov r9, r5",
@@ -370,20 +344,20 @@ mod cortex_m {
             "cmp r1, r12",
             "bne 3b",
             "ldr r2, [sp]",
-            "ldr r3, [r2, #24]",
+            "ldr r3, [r2, #8]",
             "mov r4, r8",
             "mov r5, r9",
             "mov r6, r10",
             "mov r7, r11",
             "stm r3!, {{r4-r7}}",
-            "str r3, [r2, #24]",
+            "str r3, [r2, #8]",
             "ldr r0, [r2]",
-            "ldr r3, [r2, #20]",
+            "ldr r3, [r2, #28]",
             "adds r0, r0, r3",
             "str r0, [r2]",
-            "ldr r3, [r2, #28]",
+            "ldr r3, [r2, #32]",
             "subs r3, #1",
-            "str r3, [r2, #28]",
+            "str r3, [r2, #32]",
             "bne 2b",
             "pop {{r0, r1, r4-r7}}",
             "mov r8, r4",
