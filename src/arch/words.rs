@@ -126,11 +126,10 @@ impl depthwise::Core for Words {
 #[cfg(cortex_m)]
 mod cortex_m {
     use super::Sums;
-    use crate::arch::depthwise::{self, QUAD, Taps};
+    use crate::arch::depthwise;
     #[cfg(cortex_m = "v7")]
     use crate::arch::products::{Channel, Columns, Scale, TILE_ROWS};
     use core::arch::naked_asm;
-    use core::ops::Range;
 
     /// Adds the taps of every pixel to its sums. The taps of a row are entered so far from their end as
     /// there are taps.

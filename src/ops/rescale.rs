@@ -6,7 +6,7 @@
 
 use super::{Signature, i8s, i16s};
 use crate::arch::vectorised;
-use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, requantise, saturate_i8, saturate_i16};
+use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, Requantise, saturate_i8, saturate_i16};
 
 const MULTIPLIER: &str = "the multiplier of a rescale is not 0 or in 2^30 to 2^31 - 1, or its shift not in 16 to 62";
 const RANGE: &str = "the zero point or output range of a rescale leaves int8";
@@ -59,12 +59,12 @@ impl RescaleI16I8 {
 /// int16 to int8.
 pub fn i16_to_i8(s: &RescaleI16I8, x: &[i16], y: &mut [i8]) {
     let RescaleI16I8 { multiplier, zero, lo, hi, .. } = *s;
-    let shift = s.shift as u32;
+    let scale = Requantise::new(multiplier, s.shift as u32);
     vectorised(
         #[inline(always)]
         move || {
             for (y, &x) in y.iter_mut().zip(x) {
-                *y = saturate_i8((requantise(i32::from(x), multiplier, shift) + zero).max(lo).min(hi));
+                *y = saturate_i8((scale.apply(i32::from(x)) + zero).max(lo).min(hi));
             }
         },
     );
@@ -106,12 +106,12 @@ impl RescaleI8I16 {
 /// int8 to int16.
 pub fn i8_to_i16(s: &RescaleI8I16, x: &[i8], y: &mut [i16]) {
     let RescaleI8I16 { multiplier, zero_in, .. } = *s;
-    let shift = s.shift as u32;
+    let scale = Requantise::new(multiplier, s.shift as u32);
     vectorised(
         #[inline(always)]
         move || {
             for (y, &x) in y.iter_mut().zip(x) {
-                *y = saturate_i16(requantise(i32::from(x) - zero_in, multiplier, shift));
+                *y = saturate_i16(scale.apply(i32::from(x) - zero_in));
             }
         },
     );
@@ -159,12 +159,12 @@ impl RescaleI8 {
 /// int8 to int8.
 pub fn i8_to_i8(s: &RescaleI8, y: &mut [i8]) {
     let RescaleI8 { multiplier, zero_in, zero, lo, hi, .. } = *s;
-    let shift = s.shift as u32;
+    let scale = Requantise::new(multiplier, s.shift as u32);
     vectorised(
         #[inline(always)]
         move || {
             for y in y {
-                let q = requantise(i32::from(*y) - zero_in, multiplier, shift);
+                let q = scale.apply(i32::from(*y) - zero_in);
                 *y = saturate_i8((q + zero).max(lo).min(hi));
             }
         },
