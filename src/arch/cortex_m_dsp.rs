@@ -72,10 +72,10 @@ impl Core for Dsp {
         {
             let lo = u32::from_ne_bytes([to.lo as i8 as u8; 4]);
             return Columns { y, n, j }.fill::<TILE_COLUMNS>(panel, block, |panel, y, n| {
-                let (x, y, blocks) = (panel.as_ptr(), y.as_mut_ptr(), panel.len() / block);
+                let (Range { start: x, end: x_end }, y) = (panel.as_ptr_range(), y.as_mut_ptr());
                 // SAFETY: the weights have at least one group, every block of the panel as many, and `y` room for
                 // two elements of each row, `n` apart.
-                unsafe { tiles_i8(&mut Tiles { x, w, w_end, y, n, blocks, bias, scales: [scale0, scale1], lo }) };
+                unsafe { tiles_i8(&mut Tiles { x, w, w_end, y, n, x_end, bias, scales: [scale0, scale1], lo }) };
             });
         }
         let [a, b] = pair.map(|channel| channel.scale);
@@ -116,7 +116,7 @@ struct Tiles {
     w_end: *const i32,
     y: *mut i8,
     n: usize,
-    blocks: usize,
+    x_end: *const i32,
     bias: [i32; TILE_COLUMNS],
     scales: [Scale; TILE_COLUMNS],
     /// The smallest result, four times.
@@ -169,36 +169,41 @@ unsafe extern "C" fn widen_pair(w0: *const [i8; GROUP], w1: *const [i8; GROUP], 
     )
 }
 
+/// Where [`multiply`] enters its loop, into `[sp]`: so far behind its start that what is left at the end
+/// are whole turns. r1 and r2: weights and their end, 16 bytes for each group of 96 bytes of code.
+macro_rules! enter {
+    () => {
+        "
+        sub r12, r1, r2
+        and r12, #48
+        add r12, r12, r12, lsl #1
+        adr lr, 11f
+        add lr, lr, r12, lsl #1
+        orr lr, #1
+        str lr, [sp]
+        "
+    };
+}
 /// The sums of a tile in r4 to r11, row by row, which hold the biases of the first row in r4 and r5.
 ///
-/// r0: activations, moved on; r1: weights, whose end is at `[sp, #4]`. A turn takes four groups of both; what
-/// is over enters in the middle of the first. Loads follow each other where they can: the second takes
-/// a cycle less.
+/// r0: activations, moved on; r1: weights, whose end is at `[sp, #4]`. A turn takes four groups of both.
+/// Loads follow each other where they can: the second takes a cycle less.
 macro_rules! multiply {
     () => {
         concat!(
-            "mov r6, r4
+            "ldr r2, [sp]
+            mov r6, r4
             mov r7, r5
             mov r8, r4
             mov r9, r5
             mov r10, r4
             mov r11, r5
-            ldr r2, [sp, #4]
-            sub r2, r1
-            lsls r2, r2, #27
-            bcs 12f
-            bmi 14f
-            b 11f
-            12:
-            bpl 15f
-            b 13f
+            bx r2
+            .p2align 2
             11:",
             group!(),
-            "13:",
             group!(),
-            "15:",
             group!(),
-            "14:",
             group!(),
             "ldr r2, [sp, #4]
             cmp r1, r2
@@ -247,6 +252,7 @@ unsafe extern "C" fn tile_sums(
         // w_end is to lie at [sp, #4], sums at [sp, #8].
         "push {{r1-r11, lr}}",
         "ldrd r4, r5, [sp, #48]",
+        enter!(),
         multiply!(),
         "ldr r3, [sp, #8]",
         "stmia r3, {{r4-r11}}",
@@ -282,16 +288,20 @@ unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
     }
     naked_asm!(
         isa!(),
-        "ldr r1, [r0, #8]",
-        "push {{r0, r1, r4-r11, lr}}",
+        // w_end is to lie at [sp, #4], what this is told at [sp, #8].
+        "ldrd r1, r2, [r0, #4]",
+        "mov r3, r0",
+        "push {{r1-r11, lr}}",
         "mov r12, r0",
         "ldr r0, [r12]",
+        enter!(),
+        "ldr r12, [sp, #8]",
         "2:",
         "ldr r1, [r12, #4]",
         "ldr r4, [r12, #24]",
         "ldr r5, [r12, #28]",
         multiply!(),
-        "ldr r12, [sp]",
+        "ldr r12, [sp, #8]",
         requantise!("32", "r4", "r6", "r8", "r10"),
         requantise!("44", "r5", "r7", "r9", "r11"),
         // Four results in r4, rows 0 and 1, and four in r8; then none below `lo`.
@@ -309,21 +319,18 @@ unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
         "ssub8 r5, r8, r3",
         "sel r8, r8, r3",
         "strh r4, [r1]",
-        "add r1, r2",
         "lsr r4, r4, #16",
-        "strh r4, [r1]",
-        "add r1, r2",
+        "strh r4, [r1, r2]",
+        "add r1, r1, r2, lsl #1",
         "strh r8, [r1]",
-        "add r1, r2",
         "lsr r8, r8, #16",
-        "strh r8, [r1]",
-        "add r1, r2",
+        "strh r8, [r1, r2]",
+        "add r1, r1, r2, lsl #1",
         "str r1, [r12, #12]",
         "ldr r3, [r12, #20]",
-        "subs r3, #1",
-        "str r3, [r12, #20]",
+        "cmp r0, r3",
         "bne 2b",
-        "add sp, #8",
+        "add sp, #12",
         "pop {{r4-r11, pc}}",
     )
 }
