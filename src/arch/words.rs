@@ -130,6 +130,8 @@ mod cortex_m {
     #[cfg(cortex_m = "v7")]
     use crate::arch::products::{Channel, Columns, Scale, TILE_ROWS};
     use core::arch::naked_asm;
+    #[cfg(cortex_m = "v7")]
+    use core::ops::Range;
 
     /// Adds the taps of every pixel to its sums. The taps of a row are entered so far from their end as
     /// there are taps.
@@ -421,7 +423,7 @@ mod cortex_m {
         k: usize,
         y: *mut i8,
         n: usize,
-        blocks: usize,
+        x_end: *const i32,
         bias: i32,
         lo: i32,
         scale: Scale,
@@ -433,10 +435,10 @@ mod cortex_m {
     pub(super) fn fill(channel: Channel<'_>, scale: Scale, lo: i32, panel: &[i32], columns: Columns<'_, i8>) {
         let Channel { w, bias, .. } = channel;
         columns.fill::<1>(panel, TILE_ROWS * w.len(), |panel, y, n| {
-            let (x, y, blocks) = (panel.as_ptr(), y.as_mut_ptr(), panel.len() / (TILE_ROWS * w.len()));
+            let (Range { start: x, end: x_end }, y) = (panel.as_ptr_range(), y.as_mut_ptr());
             // SAFETY: there is at least one weight, every block of the panel has TILE_ROWS words for each, and `y`
             // room for an element of each row, `n` apart.
-            unsafe { tiles_i8(&mut Tiles { x, w: w.as_ptr(), k: w.len(), y, n, blocks, bias, lo, scale }) };
+            unsafe { tiles_i8(&mut Tiles { x, w: w.as_ptr(), k: w.len(), y, n, x_end, bias, lo, scale }) };
         });
     }
 
@@ -445,7 +447,7 @@ mod cortex_m {
     #[unsafe(naked)]
     unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
         macro_rules! finish {
-            ($r:literal) => {
+            ($r:literal, $to:literal) => {
                 concat!(
                     "smull r12, ",
                     $r,
@@ -472,8 +474,9 @@ mod cortex_m {
                     ", r11\n",
                     "strb ",
                     $r,
-                    ", [r1]\n",
-                    "add r1, r2\n",
+                    ", ",
+                    $to,
+                    "\n",
                 )
             };
         }
@@ -496,14 +499,15 @@ mod cortex_m {
             "ldr r8, [r3, #32]",
             "ldr r9, [r3, #36]",
             "ldr r10, [r3, #40]",
-            finish!("r4"),
-            finish!("r5"),
-            finish!("r6"),
-            finish!("r7"),
+            finish!("r4", "[r1]"),
+            finish!("r5", "[r1, r2]"),
+            "add r1, r1, r2, lsl #1",
+            finish!("r6", "[r1]"),
+            finish!("r7", "[r1, r2]"),
+            "add r1, r1, r2, lsl #1",
             "str r1, [r3, #12]",
             "ldr r2, [r3, #20]",
-            "subs r2, #1",
-            "str r2, [r3, #20]",
+            "cmp r0, r2",
             "bne 2b",
             "add sp, #4",
             "pop {{r4-r11, pc}}",
