@@ -154,6 +154,12 @@ impl Patch {
         }
     }
 
+    /// Whether no part of the patch lies in the padding.
+    fn is_inside(self, s: &Conv) -> bool {
+        let (rows, columns) = (s.vertical().inputs(self.oy), s.horizontal().inputs(self.ox));
+        rows.len == s.kh && columns.len == s.kw
+    }
+
     /// Calls `f(patch offset, x offset, length)` for every run of the patch that is contiguous in
     /// `x`; what lies in the padding is left out.
     #[inline(always)]
@@ -526,7 +532,7 @@ impl Rows for Patches<'_> {
     /// Once in a firmware, not for every row of a tile.
     #[inline(never)]
     fn next<'a>(&'a mut self, patch: &'a mut [i8]) -> &'a [i8] {
-        if self.s.pad_h > 0 || self.s.pad_w > 0 {
+        if !self.at.is_inside(self.s) {
             patch.fill(self.zero);
         }
         self.at.runs(self.s, |to, from, len| {
