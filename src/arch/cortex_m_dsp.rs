@@ -171,6 +171,8 @@ unsafe extern "C" fn widen_pair(w0: *const [i8; GROUP], w1: *const [i8; GROUP], 
 /// r0: activations, moved on; r1: weights, whose end is at `[sp, #4]`. A turn takes four groups of both; what
 /// is over enters in the middle of the first. Loads follow each other where they can: the second takes
 /// a cycle less.
+///
+/// With `add` it adds to what all of r4 to r11 hold.
 macro_rules! multiply {
     () => {
         concat!(
@@ -180,7 +182,13 @@ macro_rules! multiply {
             mov r9, r5
             mov r10, r4
             mov r11, r5
-            ldr r2, [sp, #4]
+            ",
+            multiply!(add)
+        )
+    };
+    (add) => {
+        concat!(
+            "ldr r2, [sp, #4]
             sub r2, r1
             lsls r2, r2, #27
             bcs 12f
@@ -228,6 +236,8 @@ macro_rules! word {
         "
     };
 }
+
+pub(super) mod attention;
 
 /// The sums of one tile.
 #[unsafe(naked)]
