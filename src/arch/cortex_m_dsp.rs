@@ -184,10 +184,10 @@ macro_rules! enter {
         "
     };
 }
-/// The sums of a tile in r4 to r11, row by row, which hold the biases of the first row in r4 and r5.
+/// The sums of a tile in r4 to r11, row by row, which hold the biases of the first row in r4 and r5. With
+/// `add` all of r4 to r11 hold what is added to, and what is left of a turn comes first by branches.
 ///
-/// r0: activations, moved on; r1: weights, whose end is at `[sp, #4]`. A turn takes four groups of both.
-/// Loads follow each other where they can: the second takes a cycle less.
+/// r0: activations, moved on; r1: weights, whose end is at `[sp, #4]`.
 macro_rules! multiply {
     () => {
         concat!(
@@ -200,10 +200,38 @@ macro_rules! multiply {
             mov r11, r5
             bx r2
             .p2align 2
-            11:",
+            ",
+            turns!()
+        )
+    };
+    (add) => {
+        concat!(
+            "ldr r2, [sp, #4]
+            sub r2, r1
+            lsls r2, r2, #27
+            bcs 12f
+            bmi 14f
+            b 11f
+            12:
+            bpl 15f
+            b 13f
+            ",
+            turns!()
+        )
+    };
+}
+/// Four groups of rows and columns a turn. Loads follow each other where they can: the second takes a cycle
+/// less.
+macro_rules! turns {
+    () => {
+        concat!(
+            "11:",
             group!(),
+            "13:",
             group!(),
+            "15:",
             group!(),
+            "14:",
             group!(),
             "ldr r2, [sp, #4]
             cmp r1, r2
@@ -236,6 +264,8 @@ macro_rules! word {
         "
     };
 }
+
+pub(super) mod attention;
 
 /// The sums of one tile.
 #[unsafe(naked)]

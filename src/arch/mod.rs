@@ -3,6 +3,8 @@
 //! Every function has a plain version that always exists; the choice is made at compile time by
 //! target features, or once at run time on x86-64 hosts.
 
+#[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
+mod attention;
 #[cfg(cortex_m = "dsp")]
 mod cortex_m_dsp;
 // Other cores keep to plain loops, and only plan for the scratch of these.
@@ -11,11 +13,14 @@ mod depthwise;
 mod generic;
 #[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
 mod products;
+#[cfg(any(cortex_m = "v7", cortex_m = "dsp"))]
+mod wide;
 #[cfg(any(test, cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
 mod words;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
 
+pub(crate) use attention::{Kernel, Outputs, Plan, scaled};
 pub(crate) use depthwise::Sliding;
 pub(crate) use generic::Matrix;
 pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16};
@@ -89,6 +94,102 @@ pub(crate) fn depthwise_by_words<O: Output>(
     scratch: &mut [i32],
 ) {
     depthwise::run::<words::Words, _>(s, x, channels, output, y, scratch);
+}
+
+/// `sums[m, d] += K1^T v` for the kernel values of at most 512 tokens with the landmarks, or
+/// `plain(sums, scratch)` on cores that have nothing better.
+///
+/// `scratch` has [`Plan::accumulate`] words.
+#[inline(always)]
+pub(crate) fn kernel_accumulate(
+    k: &Kernel<'_>,
+    q: &[i8],
+    v: &[i8],
+    sums: &mut [i32],
+    scratch: &mut [i32],
+    plain: impl FnOnce(&mut [i32], &mut [i32]),
+) {
+    #[cfg(cortex_m = "dsp")]
+    cortex_m_dsp::attention::accumulate(k, q, v, sums, scratch);
+    #[cfg(any(cortex_m = "v6", cortex_m = "v7"))]
+    words::attention::accumulate(k, q, v, sums, scratch);
+    #[cfg(not(cortex_m))]
+    {
+        let _ = (k, q, v);
+        vectorised(
+            #[inline(always)]
+            || plain(sums, scratch),
+        );
+    }
+    #[cfg(cortex_m)]
+    let _ = plain;
+}
+
+/// `y = outputs(K1 u)` for the kernel values of the tokens with the landmarks, into the head's channels of `y`,
+/// or `plain(y, scratch)` on cores that have nothing better.
+///
+/// `scratch` has [`Plan::apply`] words.
+#[inline(always)]
+pub(crate) fn kernel_apply(
+    k: &Kernel<'_>,
+    q: &[i8],
+    u: &[i16],
+    outputs: Outputs<'_>,
+    y: &mut [i8],
+    scratch: &mut [i32],
+    plain: impl FnOnce(&mut [i8], &mut [i32]),
+) {
+    #[cfg(cortex_m = "dsp")]
+    cortex_m_dsp::attention::apply(k, q, u, outputs, y, scratch);
+    #[cfg(any(cortex_m = "v6", cortex_m = "v7"))]
+    words::attention::apply(k, q, u, outputs, y, scratch);
+    #[cfg(not(cortex_m))]
+    {
+        let _ = (k, q, u, outputs);
+        vectorised(
+            #[inline(always)]
+            || plain(y, scratch),
+        );
+    }
+    #[cfg(cortex_m)]
+    let _ = plain;
+}
+
+/// As [`kernel_accumulate`], on the path of cores that multiply one pair of values at a time.
+#[cfg(test)]
+pub(crate) fn kernel_accumulate_by_words(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], scratch: &mut [i32]) {
+    words::attention::accumulate(k, q, v, sums, scratch);
+}
+
+/// As [`kernel_apply`], on the path of cores that multiply one pair of values at a time.
+#[cfg(test)]
+pub(crate) fn kernel_apply_by_words(
+    k: &Kernel<'_>,
+    q: &[i8],
+    u: &[i16],
+    outputs: Outputs<'_>,
+    y: &mut [i8],
+    scratch: &mut [i32],
+) {
+    words::attention::apply(k, q, u, outputs, y, scratch);
+}
+
+/// `sum (a_i - b_i)^2` over slices of the same length, below 2^31.
+#[inline(always)]
+pub(crate) fn squared_distance(a: &[i8], b: &[i8]) -> i32 {
+    #[cfg(cortex_m = "dsp")]
+    return cortex_m_dsp::attention::squared_distance(a, b);
+    #[cfg(not(cortex_m = "dsp"))]
+    a.iter().zip(b).map(|(&a, &b)| (i32::from(a) - i32::from(b)).pow(2)).sum()
+}
+
+/// `sum a_i b_i` over the shorter of two slices, in 64 bits. Wraps: each caller says why it does not.
+#[inline(always)]
+pub(crate) fn dot_i64(a: &[i32], b: &[i32]) -> i64 {
+    #[cfg(any(cortex_m = "v7", cortex_m = "dsp"))]
+    return wide::dot_i64(a, b);
+    #[cfg(not(any(cortex_m = "v7", cortex_m = "dsp")))]
+    a.iter().zip(b).fold(0, |sum: i64, (&a, &b)| sum.wrapping_add(i64::from(a).wrapping_mul(i64::from(b))))
 }
 
 /// `c = a . b` (`accumulate` false) or `c += a . b` (true) for `a[rows, k]`, `b[k, cols]`, `c[rows, cols]`.

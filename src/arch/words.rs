@@ -9,6 +9,9 @@ use super::depthwise::{self, QUAD, Taps};
 use super::products::Scale;
 use super::products::{Columns, Core, Output, Pair, TILE_ROWS};
 
+#[cfg(any(test, cortex_m))]
+pub(super) mod attention;
+
 pub(super) enum Words {}
 
 /// The sums of a tile's rows with one channel.
@@ -75,6 +78,29 @@ fn sums(block: &[i32], w: &[i8], bias: i32) -> Sums {
     }
     let (rows, _) = block.as_chunks::<TILE_ROWS>();
     rows.iter().zip(w).fold([bias; TILE_ROWS], |sums, (x, &w)| core::array::from_fn(|i| sums[i] + x[i] * i32::from(w)))
+}
+
+/// The sums of four rows of words with the int16 values of `column`, two to a word; without a partner the
+/// last counts only the lower half.
+#[cfg(any(test, cortex_m))]
+#[inline(always)]
+fn sums_i16(block: &[i32], column: &[i32]) -> Sums {
+    #[cfg(cortex_m)]
+    if !block.is_empty() && block.len().div_ceil(2 * TILE_ROWS) == column.len() {
+        let mut sums = Sums::default();
+        // SAFETY: reads the whole block, of as many rows as there are values in the column but one, at least one;
+        // writes `sums`.
+        unsafe { cortex_m::sums_i16(block.as_ptr(), column.as_ptr().cast(), block.len() / TILE_ROWS, &mut sums) };
+        return sums;
+    }
+    let values = column.iter().flat_map(|word| {
+        let [a0, a1, b0, b1] = word.to_ne_bytes();
+        [[a0, a1], [b0, b1]].map(|value| i32::from(i16::from_ne_bytes(value)))
+    });
+    let (rows, _) = block.as_chunks::<TILE_ROWS>();
+    rows.iter()
+        .zip(values)
+        .fold(Sums::default(), |sums, (x, w)| core::array::from_fn(|i| sums[i].wrapping_add(x[i].wrapping_mul(w))))
 }
 
 impl depthwise::Core for Words {
@@ -369,43 +395,48 @@ mod cortex_m {
         )
     }
 
-    /// One weight with four words: six instructions for four products.
+    /// One weight with four words: six instructions for four products. `load` is the load of the weight.
     #[cfg(cortex_m = "v7")]
     macro_rules! weight {
-        () => {
-            "
-            ldrsb r12, [r1], #1
-            ldmia r0!, {{r8-r11}}
-            mla r4, r8, r12, r4
-            mla r5, r9, r12, r5
-            mla r6, r10, r12, r6
-            mla r7, r11, r12, r7
-            "
+        ($load:literal) => {
+            concat!(
+                $load,
+                "
+                ldmia r0!, {{r8-r11}}
+                mla r4, r8, r12, r4
+                mla r5, r9, r12, r5
+                mla r6, r10, r12, r6
+                mla r7, r11, r12, r7
+                "
+            )
         };
     }
     /// Adds to r4 to r7 the products of the `r2 > 0` weights at r1 with four words each from r0 on.
     #[cfg(cortex_m = "v7")]
     macro_rules! multiply {
         () => {
+            multiply!("ldrsb r12, [r1], #1")
+        };
+        ($load:literal) => {
             concat!(
                 "subs r2, #8
                 blo 12f
                 11:",
-                weight!(),
-                weight!(),
-                weight!(),
-                weight!(),
-                weight!(),
-                weight!(),
-                weight!(),
-                weight!(),
+                weight!($load),
+                weight!($load),
+                weight!($load),
+                weight!($load),
+                weight!($load),
+                weight!($load),
+                weight!($load),
+                weight!($load),
                 "subs r2, #8
                 bhs 11b
                 12:
                 adds r2, #8
                 beq 14f
                 13:",
-                weight!(),
+                weight!($load),
                 "subs r2, #1
                 bne 13b
                 14:
@@ -521,51 +552,80 @@ mod cortex_m {
         naked_asm!("push {{r4-r11}}", "ldm r3, {{r4-r7}}", multiply!(), "stm r3, {{r4-r7}}", "pop {{r4-r11}}", "bx lr",)
     }
 
-    /// As above, in the registers and instructions of ARMv6-M: sums are in the high registers, products
-    /// overwrite the words.
+    /// As [`sums`], with weights of int16.
+    #[cfg(cortex_m = "v7")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn sums_i16(x: *const i32, w: *const i16, n: usize, sums: *mut Sums) {
+        naked_asm!(
+            "push {{r4-r11}}",
+            "ldm r3, {{r4-r7}}",
+            multiply!("ldrsh r12, [r1], #2"),
+            "stm r3, {{r4-r7}}",
+            "pop {{r4-r11}}",
+            "bx lr",
+        )
+    }
+
+    /// Adds products to `sums`, in the registers and instructions of ARMv6-M: sums are in the high registers,
+    /// products overwrite the words. From the end of the weights r7 counts up to zero.
+    #[cfg(cortex_m = "v6")]
+    macro_rules! sums {
+        ($bytes:literal, $load:literal, $next:literal) => {
+            naked_asm!(
+                "push {{r4-r7, lr}}",
+                "mov r4, r8",
+                "mov r5, r9",
+                "mov r6, r10",
+                "mov r7, r11",
+                "push {{r3-r7}}",
+                "ldm r3!, {{r4-r7}}",
+                "mov r8, r4",
+                "mov r9, r5",
+                "mov r10, r6",
+                "mov r11, r7",
+                $bytes,
+                "adds r1, r1, r2",
+                "rsbs r7, r2, #0",
+                "1:",
+                $load,
+                "ldm r0!, {{r3-r6}}",
+                "muls r3, r2, r3",
+                "add r8, r3",
+                "muls r4, r2, r4",
+                "add r9, r4",
+                "muls r5, r2, r5",
+                "add r10, r5",
+                "muls r6, r2, r6",
+                "add r11, r6",
+                $next,
+                "bne 1b",
+                "pop {{r3}}",
+                "mov r4, r8",
+                "mov r5, r9",
+                "mov r6, r10",
+                "mov r7, r11",
+                "stm r3!, {{r4-r7}}",
+                "pop {{r4-r7}}",
+                "mov r8, r4",
+                "mov r9, r5",
+                "mov r10, r6",
+                "mov r11, r7",
+                "pop {{r4-r7, pc}}",
+            )
+        };
+    }
+
+    /// Adds the products of four rows of `n > 0` words with `n` weights to `sums`.
     #[cfg(cortex_m = "v6")]
     #[unsafe(naked)]
     pub(super) unsafe extern "C" fn sums(x: *const i32, w: *const i8, n: usize, sums: *mut Sums) {
-        naked_asm!(
-            "push {{r4-r7, lr}}",
-            "mov r4, r8",
-            "mov r5, r9",
-            "mov r6, r10",
-            "mov r7, r11",
-            "push {{r3-r7}}",
-            "ldm r3!, {{r4-r7}}",
-            "mov r8, r4",
-            "mov r9, r5",
-            "mov r10, r6",
-            "mov r11, r7",
-            // From the end of the weights r7 counts up to zero.
-            "adds r1, r1, r2",
-            "rsbs r7, r2, #0",
-            "1:",
-            "ldrsb r2, [r1, r7]",
-            "ldm r0!, {{r3-r6}}",
-            "muls r3, r2, r3",
-            "add r8, r3",
-            "muls r4, r2, r4",
-            "add r9, r4",
-            "muls r5, r2, r5",
-            "add r10, r5",
-            "muls r6, r2, r6",
-            "add r11, r6",
-            "adds r7, #1",
-            "bne 1b",
-            "pop {{r3}}",
-            "mov r4, r8",
-            "mov r5, r9",
-            "mov r6, r10",
-            "mov r7, r11",
-            "stm r3!, {{r4-r7}}",
-            "pop {{r4-r7}}",
-            "mov r8, r4",
-            "mov r9, r5",
-            "mov r10, r6",
-            "mov r11, r7",
-            "pop {{r4-r7, pc}}",
-        )
+        sums!("", "ldrsb r2, [r1, r7]", "adds r7, #1")
+    }
+
+    /// As [`sums`], with weights of int16.
+    #[cfg(cortex_m = "v6")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn sums_i16(x: *const i32, w: *const i16, n: usize, sums: *mut Sums) {
+        sums!("lsls r2, r2, #1", "ldrsh r2, [r1, r7]", "adds r7, #2")
     }
 }

@@ -197,8 +197,8 @@ pub const fn reciprocal(x: u32) -> u32 {
 /// Steps of the table of `2^-x` over one octave.
 const EXP2_STEPS: usize = 128;
 
-/// `2^-(i/128)` in Q30, rounded to nearest, for `i` in `0..=128`.
-const EXP2: [u32; EXP2_STEPS + 1] = {
+/// `E[i] = 2^-(i/128)` in Q30, rounded to nearest, and `E[i] - E[i+1]`, for `i` in `0..128`.
+pub(crate) static EXP2: [[u32; 2]; EXP2_STEPS] = {
     // 2^-(1/128) in Q62: the root of 1/2, seven times.
     let mut root = 1u128 << 61;
     let mut halvings = EXP2_STEPS;
@@ -206,12 +206,13 @@ const EXP2: [u32; EXP2_STEPS + 1] = {
         root = (root << 62).isqrt();
         halvings /= 2;
     }
-    let mut table = [0; EXP2_STEPS + 1];
+    let mut table = [[0; 2]; EXP2_STEPS];
     let mut power = 1u128 << 62;
     let mut i = 0;
-    while i <= EXP2_STEPS {
-        table[i] = ((power + (1 << 31)) >> 32) as u32;
+    while i < EXP2_STEPS {
+        let value = (power + (1 << 31)) >> 32;
         power = (power * root) >> 62;
+        table[i] = [value as u32, (value - ((power + (1 << 31)) >> 32)) as u32];
         i += 1;
     }
     table
@@ -229,7 +230,8 @@ pub const fn exp2_neg(t: u32) -> i32 {
         return 0;
     }
     let (i, f, k) = ((t >> 9) as usize % EXP2_STEPS, t & 511, t >> 16);
-    let y = EXP2[i] - (((EXP2[i] - EXP2[i + 1]) * f + 256) >> 9);
+    let [value, step] = EXP2[i];
+    let y = value - ((step * f + 256) >> 9);
     let value = ((y + (1 << (14 + k))) >> (15 + k)) as i32;
     if value > 32767 { 32767 } else { value }
 }
@@ -240,6 +242,89 @@ pub const fn exp2_neg(t: u32) -> i32 {
 pub const fn exp2_neg_scaled(distance: i32, multiplier: i32, shift: u32) -> i32 {
     let t = round_shift(distance as i64 * multiplier as i64, shift);
     exp2_neg(if t < 1 << 20 { t as u32 } else { 1 << 20 })
+}
+
+/// [`exp2_neg_scaled`] of many distances, by [`Exp2Neg`] where it can.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decay {
+    multiplier: i32,
+    shift: u32,
+    pub(crate) narrow: Option<Exp2Neg>,
+}
+
+impl Decay {
+    pub(crate) const fn new(multiplier: i32, shift: u32) -> Self {
+        Self { multiplier, shift, narrow: Exp2Neg::new(multiplier, shift) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn value(&self, distance: i32) -> i32 {
+        match &self.narrow {
+            Some(narrow) => narrow.value(distance),
+            None => exp2_neg_scaled(distance, self.multiplier, self.shift),
+        }
+    }
+}
+
+/// [`exp2_neg_scaled`] in 32 bits.
+///
+/// The distance is shifted up first, so far that `t` always stands [`Self::FRACTION`] bits above the low
+/// word of the product and its fields at fixed places in the high word. Distances that give `t >= 2^20` are
+/// told by a comparison; any other is small enough to be shifted.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub(crate) struct Exp2Neg {
+    /// Distances from here on give 0.
+    limit: u32,
+    up: u32,
+    multiplier: i32,
+    /// Half a unit of `t`, and the 14 by which a table value is shifted beside the octaves.
+    round: i32,
+}
+
+impl Exp2Neg {
+    /// Bits of `t`'s fraction in the high word.
+    const FRACTION: u32 = 9;
+    /// The shift that leaves so many.
+    const SHIFT: u32 = 32 + Self::FRACTION;
+
+    /// `None` where the factor is below 2^-11, for which there is no such form. Arguments as for
+    /// [`exp2_neg_scaled`].
+    const fn new(multiplier: i32, shift: u32) -> Option<Self> {
+        let round = (1 << (Self::FRACTION - 1)) + (14 << (Self::FRACTION + 16));
+        if multiplier == 0 {
+            return Some(Self { limit: u32::MAX, up: 0, multiplier, round });
+        }
+        // A mantissa of 31 bits, as usual, has distances below the limit fit 31 bits after the shift.
+        let spare = multiplier.leading_zeros() - 1;
+        let (multiplier, shift) = (multiplier << spare, shift + spare);
+        if shift > Self::SHIFT {
+            return None;
+        }
+        // The largest distance with `t < 2^20`.
+        let end = (1 << (20 + shift)) - (1 << (shift - 1));
+        let (mut last, mut bit) = (0u64, 1u64 << 31);
+        while bit > 0 {
+            if (last + bit) * (multiplier as u64) < end {
+                last += bit;
+            }
+            bit >>= 1;
+        }
+        Some(Self { limit: last as u32 + 1, up: Self::SHIFT - shift, multiplier, round })
+    }
+
+    /// `exp2_neg_scaled(distance, ..)`.
+    #[inline(always)]
+    fn value(&self, distance: i32) -> i32 {
+        if distance as u32 >= self.limit {
+            return 0;
+        }
+        let t = mul_high(distance << self.up, self.multiplier) + self.round;
+        let (i, f, k) = ((t >> 18) as usize % EXP2_STEPS, (t >> 9) as u32 & 511, t >> 25);
+        let [value, step] = EXP2[i];
+        let y = value - ((step * f + 256) >> 9);
+        (((y >> k) + 1) >> 1).min(32767) as i32
+    }
 }
 
 /// `x` saturated to 32 bits.
@@ -359,8 +444,9 @@ mod tests {
 
     #[test]
     fn exp2_neg_is_within_its_bound_everywhere() {
-        for (i, &entry) in EXP2.iter().enumerate() {
-            assert_eq!(f64::from(entry), (2f64.powi(30) * (-(i as f64) / 128.0).exp2()).round());
+        let exact = |i: usize| (2f64.powi(30) * (-(i as f64) / 128.0).exp2()).round();
+        for (i, &[entry, step]) in EXP2.iter().enumerate() {
+            assert_eq!((f64::from(entry), f64::from(step)), (exact(i), exact(i) - exact(i + 1)));
         }
         assert_eq!((exp2_neg(0), exp2_neg(1 << 16), exp2_neg(1 << 20), exp2_neg(u32::MAX)), (32767, 16384, 0, 0));
         let mut last = 32767;
@@ -372,6 +458,32 @@ mod tests {
             assert!(value <= last, "{t}: not monotonic");
             last = value;
         }
+    }
+
+    #[test]
+    fn exp2_neg_in_32_bits_is_the_same() {
+        let stream = crate::math::random::Stream::new(3);
+        for i in 0..2000u64 {
+            let (bits, shift) = (stream.bits(2 * i), 16 + (i % 27) as u32);
+            let multiplier = match i % 7 {
+                0 => i32::MAX,
+                1 => 0,
+                2 => (bits >> (33 + bits % 31)) as i32,
+                _ => 1 << 30 | (bits >> 34) as i32,
+            };
+            let Some(curve) = Exp2Neg::new(multiplier, shift) else { continue };
+            let edge = curve.limit.min(i32::MAX as u32);
+            let near = (edge.saturating_sub(2)..=edge.saturating_add(2)).map(|d| d.min(i32::MAX as u32) as i32);
+            let spread = (0..100).map(|j| {
+                let bits = stream.bits(10_000 + 100 * i + j);
+                (bits >> (33 + bits % 31)) as i32
+            });
+            for distance in near.chain(spread).chain([0, 1, 2, i32::MAX]) {
+                let want = exp2_neg_scaled(distance, multiplier, shift);
+                assert_eq!(curve.value(distance), want, "{distance} * {multiplier} >> {shift}");
+            }
+        }
+        assert!(Exp2Neg::new(1 << 30, 41).is_some() && Exp2Neg::new(1 << 30, 42).is_none());
     }
 
     #[test]

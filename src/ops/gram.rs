@@ -4,8 +4,8 @@
 //! folded into the tokens before they come here.
 
 use super::{Signature, f32s, i8s, i16s, size};
-use crate::arch::vectorised;
-use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, exp2_neg_scaled};
+use crate::arch::{squared_distance, vectorised};
+use crate::math::fixed::{Decay, MAX_SHIFT, MIN_SHIFT};
 use crate::math::float::exp;
 
 shape! {
@@ -141,7 +141,7 @@ shape! {
     /// Integer [`Gram`] of one image: `l i8[m, heads*d]` -> `a i16[heads, m, m]` in Q15.
     ///
     /// `a_ij = exp2_neg_scaled(sum_c (l_ic - l_jc)^2, multiplier, shift)`, see
-    /// [`exp2_neg_scaled`]: 1 is stored as 32767, and each value
+    /// [`exp2_neg_scaled`](crate::math::fixed::exp2_neg_scaled): 1 is stored as 32767, and each value
     /// is within 0.63 / 2^15 of the kernel but for the 1. With `scale` the real value of one step of
     /// `l` (zero point 0), `multiplier / 2^shift = 2^16 * log2(e) * scale^2 / 2`.
     pub struct GramI8 {
@@ -191,12 +191,12 @@ impl GramI8 {
 /// Integer forward, Q15.
 pub fn forward_i8(s: &GramI8, l: &[i8], a: &mut [i16]) {
     let GramI8 { m, heads, d, multiplier, shift } = *s;
+    let decay = Decay::new(multiplier, shift as u32);
     for (h, a) in a.chunks_exact_mut(m * m).enumerate() {
         let landmark = |i: usize| &l[(i * heads + h) * d..][..d];
         for i in 0..m {
             for j in 0..=i {
-                let squares = landmark(i).iter().zip(landmark(j)).map(|(&a, &b)| (i32::from(a) - i32::from(b)).pow(2));
-                let value = exp2_neg_scaled(squares.sum(), multiplier, shift as u32) as i16;
+                let value = decay.value(squared_distance(landmark(i), landmark(j))) as i16;
                 a[i * m + j] = value;
                 a[j * m + i] = value;
             }

@@ -6,7 +6,7 @@
 //! The direct inverse is what it converges to, at about a fortieth of the cost.
 
 use super::{Signature, f32s, i16s, i32s};
-use crate::arch::{Matrix, matmul, matmul_f64, vectorised};
+use crate::arch::{Matrix, dot_i64, matmul, matmul_f64, vectorised};
 use crate::math::fixed::{reciprocal, round_shift, saturate_i32};
 
 /// Most steps of Newton's iteration: an eigenvalue of 1e-8 has converged after 60.
@@ -206,10 +206,10 @@ pub fn backward(s: &InverseGrad, v: &[f32], dv: &[f32], da: &mut [f32], scratch:
 pub const MAX_LANDMARKS: usize = 255;
 pub(super) const TOO_MANY_LANDMARKS: &str = "an integer op on landmarks takes at most 255 of them";
 
-/// `sum a_i b_i` over the shorter of two slices, in 64 bits. Wraps: each caller says why it does not.
+/// `sum a_i b_i` of a row of `V` and one of the Gram matrix, in 64 bits.
 #[inline(always)]
-fn dot_i64<T: Copy + Into<i64>>(a: &[i32], b: &[T]) -> i64 {
-    a.iter().zip(b).fold(0, |sum: i64, (&a, &b)| sum.wrapping_add(i64::from(a).wrapping_mul(b.into())))
+fn dot_i16(a: &[i32], b: &[i16]) -> i64 {
+    a.iter().zip(b).map(|(&a, &b)| i64::from(a) * i64::from(b)).sum()
 }
 
 shape! {
@@ -318,7 +318,7 @@ fn newton_step(m: usize, ridge: i64, a: &[i16], v: &[i32], f: u32, g: u32, next:
     for (i, vi) in v.chunks_exact(m).enumerate() {
         // At most 255 * 2^30 * 2^15 * 2^7 + 2^52 < 2^61.
         for (t, (aj, &v)) in product.iter_mut().zip(a.chunks_exact(m).zip(vi)) {
-            let sum = (dot_i64(vi, aj) << 7) + ridge * i64::from(v);
+            let sum = (dot_i16(vi, aj) << 7) + ridge * i64::from(v);
             *t = round_shift(sum, f - 2).clamp(-T_LIMIT, T_LIMIT) as i32;
         }
         // At most 2^55 + 255 (2^25 - 1) 2^30 < 2^63 - 2^24.

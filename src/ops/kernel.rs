@@ -6,8 +6,10 @@
 
 use super::gram::kernel_fault;
 use super::{Operand, Signature, f32s, i8s, i16s, i32s, size};
-use crate::arch::{Matrix, matmul, vectorised, vectorised_wide};
-use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, exp2_neg_scaled, round_shift, round_shift_i32};
+use crate::arch::{
+    Kernel, Matrix, Outputs, Plan, ToI8, kernel_accumulate, kernel_apply, matmul, scaled, vectorised, vectorised_wide,
+};
+use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, exp2_neg_scaled, round_shift_i32};
 use crate::math::float::{exp, sum};
 
 /// Rows of `K1` held at a time.
@@ -438,35 +440,39 @@ impl<'a> GradScratch<'a> {
 /// Tokens whose sums `sum k v` fit 32 bits: `512 * 32767 * 128 = 2^31 - 2^16`.
 const SUM_BLOCK: usize = 512;
 
-/// What the rows of the integer `K1` are made of.
+/// The integer `K1` of a head, and the squared norms of its landmarks.
 struct IntegerRows<'a> {
-    head: Head,
-    l: &'a [i8],
-    /// Squared norms of the head's landmarks.
+    k: Kernel<'a>,
     l_norms: &'a mut [i32],
-    multiplier: i32,
-    shift: u32,
 }
 
 impl<'a> IntegerRows<'a> {
-    fn new(head: Head, l: &'a [i8], l_norms: &'a mut [i32], multiplier: i32, shift: i32) -> Self {
-        for (norm, l) in l_norms.iter_mut().zip(l.chunks_exact(head.width)) {
-            let l = head.channels(l);
+    #[inline(always)]
+    fn new(k: Kernel<'a>, l_norms: &'a mut [i32]) -> Self {
+        for (norm, l) in l_norms.iter_mut().zip(k.l.chunks_exact(k.width)) {
+            let l = channels(&k, l);
             *norm = dot_i8(l, l);
         }
-        Self { head, l, l_norms, multiplier, shift: shift as u32 }
+        Self { k, l_norms }
     }
 
     /// One token's row of `K1` in Q15.
     #[inline(always)]
     fn row(&self, token: &[i8]) -> impl Iterator<Item = i32> {
-        let q = self.head.channels(token);
+        let Self { k, ref l_norms } = *self;
+        let q = channels(&k, token);
         let q_norm = dot_i8(q, q);
-        self.l.chunks_exact(self.head.width).zip(&*self.l_norms).map(move |(l, norm)| {
-            let distance = q_norm + norm - 2 * dot_i8(q, self.head.channels(l));
-            exp2_neg_scaled(distance, self.multiplier, self.shift)
+        k.l.chunks_exact(k.width).zip(&**l_norms).map(move |(l, norm)| {
+            let distance = q_norm + norm - 2 * dot_i8(q, channels(&k, l));
+            exp2_neg_scaled(distance, k.multiplier, k.shift)
         })
     }
+}
+
+/// The head's channels of one row.
+#[inline(always)]
+fn channels<'x>(k: &Kernel<'_>, row: &'x [i8]) -> &'x [i8] {
+    &row[k.first..][..k.d]
 }
 
 #[inline(always)]
@@ -523,8 +529,8 @@ impl AccumulateI8 {
         if w_shift != Self::w_shift(n) {
             return Signature::invalid("the shift of W is not the one its number of tokens needs");
         }
-        let norms = i32s(&[m]);
-        let scratch = if n > SUM_BLOCK { norms.plus(&[m, d]) } else { norms };
+        let block = i32s(&[Plan { m, d }.accumulate()]);
+        let scratch = if n > SUM_BLOCK { block.plus(&[m, d]) } else { block };
         let tokens = i8s(&[n, heads, d]);
         Signature::new(&[tokens, i8s(&[m, heads, d]), tokens], &[i32s(&[heads, m, d]), scratch])
     }
@@ -537,20 +543,44 @@ impl AccumulateI8 {
 
 /// The first pass in integers, exactly as [`AccumulateI8`] says.
 pub fn accumulate_i8(s: &AccumulateI8, q: &[i8], l: &[i8], v: &[i8], w: &mut [i32], scratch: &mut [i32]) {
+    accumulate_runs(s, l, q, v, w, scratch, |k, q, v, sums, scratch| {
+        kernel_accumulate(
+            k,
+            q,
+            v,
+            sums,
+            scratch,
+            #[inline(always)]
+            |sums, scratch| accumulate_plain(k, q, v, sums, scratch),
+        );
+    });
+}
+
+/// Has `run(kernel, q, v, sums, scratch)` add each run of tokens, for each head.
+#[inline(always)]
+fn accumulate_runs(
+    s: &AccumulateI8,
+    l: &[i8],
+    q: &[i8],
+    v: &[i8],
+    w: &mut [i32],
+    scratch: &mut [i32],
+    run: impl Fn(&Kernel<'_>, &[i8], &[i8], &mut [i32], &mut [i32]),
+) {
     let AccumulateI8 { m, heads, d, multiplier, shift, w_shift, .. } = *s;
     let width = heads * d;
-    let (l_norms, run) = scratch.split_at_mut(m);
+    let (scratch, sums) = scratch.split_at_mut(Plan { m, d }.accumulate());
     for (h, w) in w.chunks_exact_mut(m * d).enumerate() {
-        let rows = IntegerRows::new(Head { h, d, width }, l, l_norms, multiplier, shift);
+        let k = Kernel { l, width, first: h * d, d, multiplier, shift: shift as u32 };
         w.fill(0);
-        if run.is_empty() {
-            accumulate_run(&rows, q, v, w);
+        if sums.is_empty() {
+            run(&k, q, v, w, scratch);
             continue;
         }
         for (q, v) in q.chunks(SUM_BLOCK * width).zip(v.chunks(SUM_BLOCK * width)) {
-            run.fill(0);
-            accumulate_run(&rows, q, v, run);
-            for (w, sum) in w.iter_mut().zip(&*run) {
+            sums.fill(0);
+            run(&k, q, v, sums, scratch);
+            for (w, sum) in w.iter_mut().zip(&*sums) {
                 *w += round_shift_i32(*sum, w_shift as u32);
             }
         }
@@ -558,21 +588,17 @@ pub fn accumulate_i8(s: &AccumulateI8, q: &[i8], l: &[i8], v: &[i8], w: &mut [i3
 }
 
 /// `sums += K1^T v` over at most 512 tokens.
-fn accumulate_run(rows: &IntegerRows<'_>, q: &[i8], v: &[i8], sums: &mut [i32]) {
-    let Head { d, width, .. } = rows.head;
-    vectorised(
-        #[inline(always)]
-        || {
-            for (q, v) in q.chunks_exact(width).zip(v.chunks_exact(width)) {
-                let v = rows.head.channels(v);
-                for (k, sums) in rows.row(q).zip(sums.chunks_exact_mut(d)) {
-                    for (sum, &v) in sums.iter_mut().zip(v) {
-                        *sum += k * i32::from(v);
-                    }
-                }
+#[inline(always)]
+fn accumulate_plain(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], scratch: &mut [i32]) {
+    let rows = IntegerRows::new(*k, scratch);
+    for (q, v) in q.chunks_exact(k.width).zip(v.chunks_exact(k.width)) {
+        let v = channels(k, v);
+        for (k, sums) in rows.row(q).zip(sums.chunks_exact_mut(k.d)) {
+            for (sum, &v) in sums.iter_mut().zip(v) {
+                *sum += k * i32::from(v);
             }
-        },
-    );
+        }
+    }
 }
 
 shape! {
@@ -625,7 +651,7 @@ impl ApplyI8 {
         }
         let tokens = i8s(&[n, heads, d]);
         let ins = [tokens, i8s(&[m, heads, d]), i16s(&[heads, m, d]), i32s(&[heads, d])];
-        Signature::new(&ins, &[tokens, i32s(&[m]).plus(&[d])])
+        Signature::new(&ins, &[tokens, i32s(&[Plan { m, d }.apply()])])
     }
 
     /// Multiply-accumulates.
@@ -647,56 +673,55 @@ pub(super) const fn output_fault(multiplier: i32, shift: i32, zero: i32, lo: i32
 
 /// The second pass in integers, exactly as [`ApplyI8`] says.
 pub fn apply_i8(s: &ApplyI8, q: &[i8], l: &[i8], u: &[i16], e: &[i32], y: &mut [i8], scratch: &mut [i32]) {
-    let ApplyI8 { m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi, .. } = *s;
-    let width = heads * d;
-    let output = Output { multiplier: out_multiplier, zero, lo, hi };
-    let (l_norms, sums) = scratch.split_at_mut(m);
-    for (h, (u, e)) in u.chunks_exact(m * d).zip(e.chunks_exact(d)).enumerate() {
-        let head = Head { h, d, width };
-        let rows = IntegerRows::new(head, l, l_norms, multiplier, shift);
-        vectorised(
+    for_heads(s, l, u, e, |k, u, outputs| {
+        kernel_apply(
+            k,
+            q,
+            u,
+            outputs,
+            y,
+            scratch,
             #[inline(always)]
-            || {
-                for (q, y) in q.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-                    sums.fill(0);
-                    for (k, u) in rows.row(q).zip(u.chunks_exact(d)) {
-                        for (sum, &u) in sums.iter_mut().zip(u) {
-                            // Wraps only for a `u` that is not of `ProductQ22`.
-                            *sum = sum.wrapping_add(k * i32::from(u));
-                        }
-                    }
-                    for ((y, &sum), &e) in head.channels_mut(y).iter_mut().zip(&*sums).zip(e) {
-                        *y = output.requantise(sum, (out_shift + 37).saturating_sub(e));
-                    }
-                }
-            },
+            |y, scratch| apply_plain(k, q, u, outputs, y, scratch),
         );
+    });
+}
+
+/// Calls `apply(kernel, u, outputs)` for each head.
+#[inline(always)]
+fn for_heads(s: &ApplyI8, l: &[i8], u: &[i16], e: &[i32], mut apply: impl FnMut(&Kernel<'_>, &[i16], Outputs<'_>)) {
+    let ApplyI8 { m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi, .. } = *s;
+    for (h, (u, e)) in u.chunks_exact(m * d).zip(e.chunks_exact(d)).enumerate() {
+        let k = Kernel { l, width: heads * d, first: h * d, d, multiplier, shift: shift as u32 };
+        let outputs = Outputs { multiplier: out_multiplier, shift: out_shift + 37, e, to: ToI8 { zero, lo, hi } };
+        apply(&k, u, outputs);
     }
 }
 
-/// The end of an attention op: its output's factor, zero point and range.
-pub(super) struct Output {
-    pub(super) multiplier: i32,
-    pub(super) zero: i32,
-    pub(super) lo: i32,
-    pub(super) hi: i32,
-}
-
-impl Output {
-    /// `clamp(zero + round_shift(sum multiplier, shift), lo, hi)`; a shift above 62 gives `zero`,
-    /// one below 0 counts as 0, where all but 0 is out of range anyway.
-    #[inline(always)]
-    pub(super) fn requantise(&self, sum: i32, shift: i32) -> i8 {
-        // |sum multiplier| < 2^62.
-        let product = i64::from(sum) * i64::from(self.multiplier);
-        let scaled = if shift > MAX_SHIFT as i32 { 0 } else { round_shift(product, shift.max(0) as u32) };
-        (scaled + i64::from(self.zero)).clamp(i64::from(self.lo), i64::from(self.hi)) as i8
+/// `y = K1 u` for one head.
+#[inline(always)]
+fn apply_plain(k: &Kernel<'_>, q: &[i8], u: &[i16], outputs: Outputs<'_>, y: &mut [i8], scratch: &mut [i32]) {
+    let (l_norms, rest) = scratch.split_at_mut(k.l.len() / k.width);
+    let sums = &mut rest[..k.d];
+    let rows = IntegerRows::new(*k, l_norms);
+    for (q, y) in q.chunks_exact(k.width).zip(y.chunks_exact_mut(k.width)) {
+        sums.fill(0);
+        for (value, u) in rows.row(q).zip(u.chunks_exact(k.d)) {
+            for (sum, &u) in sums.iter_mut().zip(u) {
+                // Wraps only for a `u` that is not of `ProductQ22`.
+                *sum = sum.wrapping_add(value * i32::from(u));
+            }
+        }
+        for ((y, &sum), &e) in y[k.first..][..k.d].iter_mut().zip(&*sums).zip(outputs.e) {
+            *y = scaled(sum, outputs.multiplier, outputs.shift.saturating_sub(e), outputs.to);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::{kernel_accumulate_by_words, kernel_apply_by_words};
     use crate::math::fixed::{Multiplier, exp2_neg};
     use crate::math::random::Stream;
     use crate::ops::testing::{Reals, assert_close, check_gradients, ints, reals};
@@ -823,16 +848,47 @@ mod tests {
 
     fn accumulate_int(s: &AccumulateI8, q: &[i8], l: &[i8], v: &[i8]) -> Vec<i32> {
         assert_eq!(s.signature().reason(), None);
-        let mut w = vec![9; s.heads * s.m * s.d];
-        accumulate_i8(s, q, l, v, &mut w, &mut vec![9; s.signature().output(1).len as usize]);
+        let (mut w, mut by_words) = (vec![9; s.heads * s.m * s.d], vec![9; s.heads * s.m * s.d]);
+        let scratch = vec![9; s.signature().output(1).len as usize];
+        accumulate_i8(s, q, l, v, &mut w, &mut scratch.clone());
+        accumulate_runs(s, l, q, v, &mut by_words, &mut scratch.clone(), kernel_accumulate_by_words);
+        assert_eq!(by_words, w);
         w
     }
 
     fn apply_int(s: &ApplyI8, q: &[i8], l: &[i8], u: &[i16], e: &[i32]) -> Vec<i8> {
         assert_eq!(s.signature().reason(), None);
-        let mut y = vec![9; s.n * s.heads * s.d];
-        apply_i8(s, q, l, u, e, &mut y, &mut vec![9; s.signature().output(1).len as usize]);
+        let (mut y, mut by_words) = (vec![9; s.n * s.heads * s.d], vec![9; s.n * s.heads * s.d]);
+        let mut scratch = vec![9; s.signature().output(1).len as usize];
+        apply_i8(s, q, l, u, e, &mut y, &mut scratch);
+        scratch.fill(9);
+        for_heads(s, l, u, e, |k, u, outputs| {
+            kernel_apply_by_words(k, q, u, outputs, &mut by_words, &mut scratch);
+        });
+        assert_eq!(by_words, y);
         y
+    }
+
+    #[test]
+    fn both_passes_are_the_plain_ones_whatever_the_shape() {
+        for (n, heads) in [(1, 1), (4, 2), (37, 1), (530, 2)] {
+            for (m, d) in [(1, 1), (2, 3), (5, 8), (9, 5), (16, 32), (49, 7)] {
+                for (multiplier, shift) in [exponent(0.02), exponent(0.3), exponent(2e-5), (i32::MAX, 16), (3, 20)] {
+                    let (tokens, landmarks) = (n * heads * d, m * heads * d);
+                    let (q, l, v) = (ints("q", tokens), ints("l", landmarks), ints("v", tokens));
+                    let w_shift = AccumulateI8::w_shift(n);
+                    accumulate_int(&AccumulateI8 { n, m, heads, d, multiplier, shift, w_shift }, &q, &l, &v);
+                    let u: Vec<i16> = ints::<i16>("u", landmarks).iter().map(|u| u / m as i16).collect();
+                    // Some columns have the usual form of requantisation, some do not.
+                    let e: Vec<i32> = (0..heads * d).map(|c| 10 + 9 * (c as i32 % 5)).collect();
+                    let (out_multiplier, out_shift, zero) = (1_400_000_000, 30, -3);
+                    for (lo, hi) in [(-100, 127), (-128, 90)] {
+                        let s = ApplyI8 { n, m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi };
+                        apply_int(&s, &q, &l, &u, &e);
+                    }
+                }
+            }
+        }
     }
 
     /// The documented value of one kernel entry.

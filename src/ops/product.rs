@@ -2,7 +2,7 @@
 
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS};
 use super::{Signature, f32s, i16s, i32s};
-use crate::arch::{Matrix, matmul, matmul_f64};
+use crate::arch::{Matrix, dot_i64, matmul, matmul_f64};
 use crate::math::fixed::round_shift;
 
 shape! {
@@ -136,7 +136,7 @@ pub fn forward_q22(s: &ProductQ22, inv: &[i32], w: &[i32], u: &mut [i16], e: &mu
             }
             let mut top = 0;
             for (sum, inv) in sums.iter_mut().zip(inv.chunks_exact(m)) {
-                let value = inv.iter().zip(&*column).map(|(&a, &x)| i64::from(a) * i64::from(x)).sum();
+                let value = dot_i64(inv, column);
                 *sum = split(value);
                 top = value.unsigned_abs().max(top);
             }

@@ -2,9 +2,9 @@
 //! yardstick of the others. Streamed: no `n x n` matrix exists.
 
 use super::gram::kernel_fault;
-use super::kernel::{Head, Output, dot_i8, output_fault};
+use super::kernel::{Head, dot_i8, output_fault};
 use super::{Operand, Signature, f32s, i8s, i32s, size};
-use crate::arch::{Matrix, matmul, vectorised};
+use crate::arch::{Matrix, ToI8, matmul, scaled, vectorised};
 use crate::math::fixed::{exp2_neg_scaled, reciprocal, round_shift};
 use crate::math::float::exp;
 
@@ -237,7 +237,7 @@ impl SoftmaxAttentionI8 {
 pub fn forward_i8(s: &SoftmaxAttentionI8, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8], scratch: &mut [i32]) {
     let SoftmaxAttentionI8 { n, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi } = *s;
     let width = heads * d;
-    let output = Output { multiplier: out_multiplier, zero, lo, hi };
+    let to = ToI8 { zero, lo, hi };
     let (row, sums) = scratch.split_at_mut(n);
     for head in (0..heads).map(|h| Head { h, d, width }) {
         vectorised(
@@ -266,7 +266,7 @@ pub fn forward_i8(s: &SoftmaxAttentionI8, q: &[i8], k: &[i8], v: &[i8], y: &mut 
                         }
                     }
                     for (y, &sum) in head.channels_mut(y).iter_mut().zip(&*sums) {
-                        *y = output.requantise(sum, out_shift);
+                        *y = scaled(sum, out_multiplier, out_shift, to);
                     }
                 }
             },

@@ -1,0 +1,529 @@
+//! SOFT's attention. Kernel values are int16, two to a word; a tile of them is made of a panel, four
+//! rows at a time, and a pair of rows. In the first pass the panel is of tokens, so that words hold two
+//! tokens and multiply two tokens' values; in the second it is of landmarks.
+
+use super::{COLUMNS_STEP, Dsp, GROUP, Tile, Tiles, padded, tile_sums, tiles_i8, widen_columns};
+use crate::arch::attention::{Kernel, Outputs, Plan, next};
+use crate::arch::products::{Columns, Core, TILE_COLUMNS, TILE_ROWS};
+use crate::math::fixed::{Decay, EXP2, Exp2Neg};
+use core::arch::{asm, naked_asm};
+use core::mem::MaybeUninit;
+use core::ops::Range;
+
+/// Kernel values of a word.
+const PACK: usize = 2;
+/// Bytes of a tile of kernel values: four of the panel, for each of four rows.
+const KERNEL_STEP: usize = TILE_ROWS * TILE_ROWS / PACK;
+
+/// `sums[m, d] += K1^T v` over at most 512 tokens.
+pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], mut scratch: &mut [i32]) {
+    let (m, d, plan) = (k.m(), k.d, Plan { m: k.m(), d: k.d });
+    let (row, most) = (Dsp::row_words(d), plan.tokens_of(PACK));
+    let scratch = &mut scratch;
+    let (l_norms, q_norms) = (next(scratch, m.next_multiple_of(TILE_COLUMNS)), next(scratch, most));
+    let (pair, values) =
+        (next(scratch, TILE_COLUMNS * row), next(scratch, m.next_multiple_of(TILE_ROWS) * most / PACK));
+    let panel = next(scratch, most * row);
+    let maker = Maker::new(k);
+    maker.norms(k.l, pair, l_norms);
+    for (q, v) in q.chunks(most * k.width).zip(v.chunks(most * k.width)) {
+        let tokens = (q.len() / k.width).next_multiple_of(TILE_ROWS);
+        let (Some(panel), Some(q_norms)) = (panel.get_mut(..tokens * row), q_norms.get_mut(..tokens)) else { return };
+        maker.widen(q, panel, q_norms);
+        for (j, l_norms) in (0..m).step_by(TILE_COLUMNS).zip(l_norms.as_chunks().0) {
+            maker.pair(k.l, j, pair);
+            // A block of the values is of four landmarks.
+            let at = j / TILE_ROWS * TILE_ROWS * tokens / PACK + j % TILE_ROWS;
+            maker.make(panel, q_norms, pair, *l_norms, values.get_mut(at..).unwrap_or_default());
+        }
+        // The queries are done with.
+        widen_tokens(k, v, tokens, panel);
+        for (sums, values) in sums.chunks_mut(TILE_ROWS * d).zip(values.chunks_exact(TILE_ROWS * tokens / PACK)) {
+            add_products(d, values, panel, sums);
+        }
+    }
+}
+
+/// `y = K1 u` for `u[m, d]` and the head's channels of `y[_, width]`.
+pub(in crate::arch) fn apply(
+    k: &Kernel<'_>,
+    q: &[i8],
+    u: &[i16],
+    outputs: Outputs<'_>,
+    y: &mut [i8],
+    mut scratch: &mut [i32],
+) {
+    let (m, d, plan) = (k.m(), k.d, Plan { m: k.m(), d: k.d });
+    let (row, most, landmarks) = (Dsp::row_words(d), plan.tokens_of(PACK), m.next_multiple_of(TILE_ROWS));
+    let scratch = &mut scratch;
+    let (l_norms, pair) = (next(scratch, landmarks), next(scratch, TILE_COLUMNS * row));
+    let (values, panel) = (next(scratch, most * landmarks / PACK), next(scratch, landmarks * row));
+    // For each pair of channels the words of both alternate.
+    let column = TILE_COLUMNS * landmarks / PACK;
+    let packed = next(scratch, d.div_ceil(TILE_COLUMNS) * column);
+    let maker = Maker::new(k);
+    maker.widen(k.l, panel, l_norms);
+    for (c, packed) in (0..d).step_by(TILE_COLUMNS).zip(packed.chunks_exact_mut(column.max(1))) {
+        let u = |j: usize, c: usize| if j < m && c < d { u.get(j * d + c).copied().unwrap_or(0) } else { 0 };
+        for (j, words) in (0..m).step_by(PACK).zip(packed.as_chunks_mut::<TILE_COLUMNS>().0) {
+            *words = [c, c + 1].map(|c| pack(u(j, c), u(j + 1, c)));
+        }
+        packed.iter_mut().skip(m.div_ceil(PACK) * TILE_COLUMNS).for_each(|word| *word = 0);
+    }
+    let block = TILE_ROWS * landmarks / PACK;
+    for (q, y) in q.chunks(most * k.width).zip(y.chunks_mut(most * k.width)) {
+        let tokens = q.len() / k.width;
+        for i in (0..tokens).step_by(TILE_COLUMNS) {
+            maker.pair(q, i, pair);
+            // A block of the values is of four tokens.
+            let at = i / TILE_ROWS * block + i % TILE_ROWS;
+            maker.make(panel, l_norms, pair, pair_norms(pair), values.get_mut(at..).unwrap_or_default());
+        }
+        let Some(values) = values.get(..tokens.div_ceil(TILE_ROWS) * block) else { return };
+        for (c, packed) in (0..d).step_by(TILE_COLUMNS).zip(packed.chunks_exact(column.max(1))) {
+            apply_pair(k, values, block, packed, c, outputs, y);
+        }
+    }
+}
+
+/// The results of channels `c` and `c + 1`, if there is a second, of every block of kernel values.
+fn apply_pair(
+    k: &Kernel<'_>,
+    values: &[i32],
+    block: usize,
+    packed: &[i32],
+    c: usize,
+    outputs: Outputs<'_>,
+    y: &mut [i8],
+) {
+    let columns = Columns { y, n: k.width, j: k.first + c };
+    if block == 0 || packed.len() * TILE_ROWS != block * TILE_COLUMNS {
+        return;
+    }
+    let Range { start: w, end: w_end } = packed.as_ptr_range();
+    if c + 1 < k.d
+        && let [Some(scale0), Some(scale1)] = [outputs.scale(c), outputs.scale(c + 1)]
+    {
+        let (bias, lo) = ([0; TILE_COLUMNS], u32::from_ne_bytes([outputs.to.lo as i8 as u8; 4]));
+        return columns.fill::<TILE_COLUMNS>(values, block, |values, y, n| {
+            let (x, y, blocks) = (values.as_ptr(), y.as_mut_ptr(), values.len() / block);
+            // SAFETY: the columns have at least one group, every block as many, and `y` room for two elements of
+            // each row, `n` apart.
+            unsafe { tiles_i8(&mut Tiles { x, w, w_end, y, n, blocks, bias, scales: [scale0, scale1], lo }) };
+        });
+    }
+    let tiles = values.chunks_exact(block).map(|values| sums(values, packed));
+    if c + 1 < k.d {
+        columns.store(tiles.map(|tile| tile.map(|[a, b]| [outputs.put(a, c), outputs.put(b, c + 1)])));
+    } else {
+        columns.store(tiles.map(|tile| tile.map(|[a, _]| [outputs.put(a, c)])));
+    }
+}
+
+/// The sums of one tile; zero where rows and columns are not of the same length.
+fn sums(rows: &[i32], columns: &[i32]) -> Tile {
+    if columns.is_empty() || columns.len() % COLUMNS_STEP != 0 || columns.len() * TILE_ROWS != rows.len() * TILE_COLUMNS
+    {
+        return Tile::default();
+    }
+    let Range { start: w, end: w_end } = columns.as_ptr_range();
+    let mut sums = MaybeUninit::uninit();
+    // SAFETY: the columns have at least one group, the rows as many; all of `sums` is written.
+    unsafe {
+        tile_sums(rows.as_ptr(), w, w_end, &mut sums, 0, 0);
+        sums.assume_init()
+    }
+}
+
+/// Adds the products of a block of kernel values, of four landmarks, with all channels of `panel` to up to four
+/// rows of `sums`.
+fn add_products(d: usize, values: &[i32], panel: &[i32], sums_of: &mut [i32]) {
+    let column = values.len() / TILE_ROWS * TILE_COLUMNS;
+    let whole = if sums_of.len() == TILE_ROWS * d { d / TILE_COLUMNS } else { 0 };
+    let (inside, edge) = panel.split_at(panel.len().min(whole * column));
+    if whole > 0 && column > 0 && column % COLUMNS_STEP == 0 && inside.len() == whole * column {
+        let (x, w, y) = (values.as_ptr(), inside.as_ptr(), sums_of.as_mut_ptr());
+        let (y_step, w_step) = (d * size_of::<i32>(), column * size_of::<i32>());
+        // SAFETY: the panel has that many pairs of columns, each of whole groups, and `values` as many groups;
+        // four rows of `d` sums have room for two times `whole`.
+        unsafe { add_tiles(&mut Sums { x, w, y, y_step, w_step, pairs: whole }) };
+    }
+    for (c, panel) in (whole * TILE_COLUMNS..d).step_by(TILE_COLUMNS).zip(edge.chunks_exact(column.max(1))) {
+        for (sums, tile) in sums_of.chunks_exact_mut(d).zip(sums(values, panel)) {
+            sums.iter_mut().skip(c).zip(tile).for_each(|(sum, value)| *sum += value);
+        }
+    }
+}
+
+/// Packs the values of `tokens` tokens, those that are missing as zeros: for each pair of channels the words of
+/// both alternate, which hold two tokens each.
+fn widen_tokens(k: &Kernel<'_>, v: &[i8], tokens: usize, panel: &mut [i32]) {
+    let column = TILE_COLUMNS * tokens / PACK;
+    // A group of four channels, and room for it behind the words of earlier tokens.
+    let room = |to: &mut [i32], groups: usize| groups > 0 && to.len() >= (2 * groups - 1) * column + TILE_COLUMNS;
+    for i in (0..tokens).step_by(PACK) {
+        let ((a, a_rest), (b, b_rest)) = (k.row(v, i).as_chunks(), k.row(v, i + 1).as_chunks());
+        let to = panel.get_mut(i / PACK * TILE_COLUMNS..).unwrap_or_default();
+        let both = a.len().min(b.len());
+        if room(to, both) {
+            // SAFETY: reads that many groups of both, and `to` has room for their words.
+            unsafe { widen_two(a.as_ptr(), b.as_ptr(), both, to.as_mut_ptr(), column * size_of::<i32>()) };
+        }
+        for group in both..k.d.div_ceil(GROUP) {
+            let a = a.get(group).copied().unwrap_or_else(|| padded(a_rest));
+            let b = b.get(group).copied().unwrap_or_else(|| padded(b_rest));
+            let to = to.get_mut(2 * group * column..).unwrap_or_default();
+            if room(to, 1) {
+                // SAFETY: as above, for one group.
+                unsafe { widen_two(&a, &b, 1, to.as_mut_ptr(), column * size_of::<i32>()) };
+            }
+        }
+    }
+}
+
+/// Makes kernel values.
+struct Maker<'a> {
+    k: &'a Kernel<'a>,
+    decay: Decay,
+}
+
+impl<'a> Maker<'a> {
+    fn new(k: &'a Kernel<'a>) -> Self {
+        Self { k, decay: Decay::new(k.multiplier, k.shift) }
+    }
+
+    /// Widens rows `i` and `i + 1` of `x`; where there is no second, the first once more.
+    fn pair(&self, x: &[i8], i: usize, pair: &mut [i32]) {
+        let first = self.k.row(x, i);
+        let second = self.k.row(x, i + 1);
+        widen_columns([first, if second.is_empty() { first } else { second }], pair);
+    }
+
+    /// The squared norms of all rows of `x`, which go through `pair`.
+    fn norms(&self, x: &[i8], pair: &mut [i32], norms: &mut [i32]) {
+        for (norms, i) in norms.as_chunks_mut::<TILE_COLUMNS>().0.iter_mut().zip((0..).step_by(TILE_COLUMNS)) {
+            self.pair(x, i, pair);
+            *norms = pair_norms(pair);
+        }
+    }
+
+    /// Widens the rows of `x`, times -2, and takes their squared norms. Rows that are missing are zero.
+    fn widen(&self, x: &[i8], panel: &mut [i32], norms: &mut [i32]) {
+        let block = TILE_ROWS * Dsp::row_words(self.k.d);
+        let blocks = panel.chunks_exact_mut(block.max(1)).zip(norms.as_chunks_mut::<TILE_ROWS>().0);
+        for ((block, norms), i) in blocks.zip((0..).step_by(TILE_ROWS)) {
+            for lane in 0..TILE_ROWS {
+                Dsp::widen(self.k.row(x, i + lane), lane, block);
+            }
+            *norms = [0; TILE_ROWS];
+            for words in block.as_chunks_mut::<TILE_ROWS>().0 {
+                for (word, norm) in words.iter_mut().zip(norms.iter_mut()) {
+                    *norm = smlad(*word, *word, *norm);
+                    *word = minus_twice(*word);
+                }
+            }
+        }
+    }
+
+    /// The kernel values of all rows of a panel and two others, into the first two of every four words of `values`.
+    fn make(&self, panel: &[i32], norms: &[i32], pair: &[i32], pair_norms: [i32; TILE_COLUMNS], values: &mut [i32]) {
+        let blocks = norms.len() / TILE_ROWS;
+        let length = pair.len() / TILE_COLUMNS * TILE_ROWS;
+        let fits = panel.len() == blocks * length && values.len() + TILE_COLUMNS >= blocks * KERNEL_STEP;
+        if length == 0 || blocks == 0 || !fits || pair.len() % COLUMNS_STEP != 0 {
+            return;
+        }
+        if let Some(curve) = self.decay.narrow {
+            let Range { start: w, end: w_end } = pair.as_ptr_range();
+            let (x, norms, out, table) = (panel.as_ptr(), norms.as_ptr(), values.as_mut_ptr(), EXP2.as_ptr());
+            // SAFETY: the pair has whole groups, at least one, every block of the panel as many; there are four
+            // norms for each block and, as was asked, room for its words.
+            unsafe { make(&mut Make { x, w, w_end, norms, pair_norms, out, blocks, curve, table }) };
+            return;
+        }
+        let blocks = panel.chunks_exact(length).zip(norms.as_chunks::<TILE_ROWS>().0);
+        for ((block, norms), values) in blocks.zip(values.chunks_mut(KERNEL_STEP)) {
+            let tile = sums(block, pair);
+            let value = |i: usize, j: usize| self.decay.value(norms[i] + pair_norms[j] + tile[i][j]) as i16;
+            for (i, values) in (0..TILE_ROWS).step_by(PACK).zip(values.chunks_mut(TILE_ROWS)) {
+                values.iter_mut().zip(0..TILE_COLUMNS).for_each(|(word, j)| *word = pack(value(i, j), value(i + 1, j)));
+            }
+        }
+    }
+}
+
+/// The squared norms of a pair of rows.
+fn pair_norms(pair: &[i32]) -> [i32; TILE_COLUMNS] {
+    let words = pair.as_chunks::<TILE_COLUMNS>().0.iter();
+    words.fold([0; TILE_COLUMNS], |[a, b], &[x, y]| [smlad(x, x, a), smlad(y, y, b)])
+}
+
+/// `sum (a_i - b_i)^2`.
+#[inline(always)]
+pub(in crate::arch) fn squared_distance(a: &[i8], b: &[i8]) -> i32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
+    let sum = a.iter().zip(b).fold(0, |sum, (&a, &b)| add_squares(a, b, sum));
+    if a_rest.is_empty() { sum } else { add_squares(padded(a_rest), padded(b_rest), sum) }
+}
+
+/// `sum` and the squared differences of a group.
+#[inline(always)]
+fn add_squares(a: [i8; GROUP], b: [i8; GROUP], sum: i32) -> i32 {
+    let [a, b] = [a, b].map(|group| i32::from_le_bytes(group.map(|v| v as u8)));
+    let (even, odd): (i32, i32);
+    // SAFETY: instructions between registers, which every core with packed products has. The differences set
+    // the flags of bytes, which nothing here relies upon.
+    unsafe {
+        asm!(
+            "sxtb16 {even}, {a}", "sxtb16 {t}, {b}", "ssub16 {even}, {even}, {t}",
+            "sxtb16 {odd}, {a}, ror #8", "sxtb16 {t}, {b}, ror #8", "ssub16 {odd}, {odd}, {t}",
+            a = in(reg) a, b = in(reg) b, t = out(reg) _, even = out(reg) even, odd = out(reg) odd,
+            options(pure, nomem, nostack)
+        );
+    }
+    smlad(odd, odd, smlad(even, even, sum))
+}
+
+#[inline(always)]
+fn pack(low: i16, high: i16) -> i32 {
+    i32::from(high) << 16 | i32::from(low as u16)
+}
+
+/// `sum` and the products of both halves.
+#[inline(always)]
+fn smlad(a: i32, b: i32, sum: i32) -> i32 {
+    let result;
+    // SAFETY: one instruction between registers, which every core with packed products has.
+    unsafe {
+        asm!("smlad {}, {}, {}, {}", lateout(reg) result, in(reg) a, in(reg) b, in(reg) sum, options(pure, nomem, nostack));
+    }
+    result
+}
+
+/// Both halves times -2.
+#[inline(always)]
+fn minus_twice(x: i32) -> i32 {
+    let result;
+    // SAFETY: as above. The sums set the flags of bytes, which nothing here relies upon.
+    unsafe {
+        asm!(
+            "sadd16 {r}, {x}, {x}", "ssub16 {r}, {zero}, {r}",
+            r = out(reg) result, x = in(reg) x, zero = in(reg) 0, options(pure, nomem, nostack)
+        );
+    }
+    result
+}
+
+/// What [`make`] is told.
+#[repr(C)]
+struct Make {
+    x: *const i32,
+    w: *const i32,
+    w_end: *const i32,
+    norms: *const i32,
+    pair_norms: [i32; TILE_COLUMNS],
+    out: *mut i32,
+    blocks: usize,
+    curve: Exp2Neg,
+    table: *const [u32; 2],
+}
+
+/// Kernel values: the distances of a tile in r4 to r11, then [`Exp2Neg`] of each, in words of two rows.
+#[unsafe(naked)]
+unsafe extern "C" fn make(make: *mut Make) {
+    // The distance in a register becomes the value. r0: limit, r1: up, r2: multiplier, r3: round, r12: table, lr: 256.
+    macro_rules! value {
+        ($s:literal, $done:literal, $zero:literal) => {
+            concat!(
+                "cmp ",
+                $s,
+                ", r0\n",
+                "bhs ",
+                $zero,
+                "f\n",
+                "lsl ",
+                $s,
+                ", r1\n",
+                "smmla ",
+                $s,
+                ", ",
+                $s,
+                ", r2, r3\n",
+                "ubfx r10, ",
+                $s,
+                ", #18, #7\n",
+                "add r10, r12, r10, lsl #3\n",
+                "ldrd r8, r9, [r10]\n",
+                "ubfx r10, ",
+                $s,
+                ", #9, #9\n",
+                "mla r9, r9, r10, lr\n",
+                "lsr ",
+                $s,
+                ", #25\n",
+                "sub r8, r8, r9, lsr #9\n",
+                "lsr r8, ",
+                $s,
+                "\n",
+                "add r8, #1\n",
+                "usat ",
+                $s,
+                ", #15, r8, asr #1\n",
+                $done,
+                ":\n"
+            )
+        };
+    }
+    macro_rules! zero {
+        ($s:literal, $done:literal, $zero:literal) => {
+            concat!($zero, ":\n", "movs ", $s, ", #0\n", "b ", $done, "b\n")
+        };
+    }
+    naked_asm!(
+        isa!(),
+        "push {{r4-r11, lr}}",
+        "ldr r1, [r0, #8]",
+        "sub sp, #24",
+        "strd r0, r1, [sp]",
+        "2:",
+        "ldr r12, [sp]",
+        "ldr r3, [r12, #12]",
+        "ldrd r0, r1, [r12, #16]",
+        "ldmia r3!, {{r4, r6, r8, r10}}",
+        "str r3, [r12, #12]",
+        "add r5, r4, r1",
+        "add r4, r0",
+        "add r7, r6, r1",
+        "add r6, r0",
+        "add r9, r8, r1",
+        "add r8, r0",
+        "add r11, r10, r1",
+        "add r10, r0",
+        "ldrd r0, r1, [r12]",
+        multiply!(add),
+        "ldr r2, [sp]",
+        "str r0, [r2]",
+        "strd r8, r9, [sp, #8]",
+        "strd r10, r11, [sp, #16]",
+        "ldr r11, [r2, #24]",
+        "mov lr, #256",
+        "add r2, #32",
+        "ldm r2, {{r0, r1, r2, r3, r12}}",
+        value!("r4", "21", "31"),
+        value!("r5", "22", "32"),
+        value!("r6", "23", "33"),
+        value!("r7", "24", "34"),
+        "pkhbt r4, r4, r6, lsl #16",
+        "pkhbt r5, r5, r7, lsl #16",
+        "strd r4, r5, [r11]",
+        "ldrd r4, r5, [sp, #8]",
+        "ldrd r6, r7, [sp, #16]",
+        value!("r4", "25", "35"),
+        value!("r5", "26", "36"),
+        value!("r6", "27", "37"),
+        value!("r7", "28", "38"),
+        "pkhbt r4, r4, r6, lsl #16",
+        "pkhbt r5, r5, r7, lsl #16",
+        "strd r4, r5, [r11, #16]",
+        "ldr r12, [sp]",
+        "add r11, #32",
+        "str r11, [r12, #24]",
+        "ldr r3, [r12, #28]",
+        "subs r3, #1",
+        "str r3, [r12, #28]",
+        "bne 2b",
+        "add sp, #24",
+        "pop {{r4-r11, pc}}",
+        zero!("r4", "21", "31"),
+        zero!("r5", "22", "32"),
+        zero!("r6", "23", "33"),
+        zero!("r7", "24", "34"),
+        zero!("r4", "25", "35"),
+        zero!("r5", "26", "36"),
+        zero!("r6", "27", "37"),
+        zero!("r7", "28", "38"),
+    )
+}
+
+/// What [`add_tiles`] is told.
+#[repr(C)]
+struct Sums {
+    x: *const i32,
+    w: *const i32,
+    y: *mut i32,
+    /// Bytes between the rows of sums.
+    y_step: usize,
+    /// Bytes between pairs of columns.
+    w_step: usize,
+    pairs: usize,
+}
+
+/// Adds to the sums of four rows their products with one pair of columns after the other.
+#[unsafe(naked)]
+unsafe extern "C" fn add_tiles(sums: *mut Sums) {
+    naked_asm!(
+        isa!(),
+        "push {{r0, r1, r4-r11, lr}}",
+        "2:",
+        "ldr r12, [sp]",
+        "ldm r12, {{r0, r1, r2, r3, r12}}",
+        "add r12, r1",
+        "str r12, [sp, #4]",
+        "ldrd r4, r5, [r2]",
+        "add r2, r3",
+        "ldrd r6, r7, [r2]",
+        "add r2, r3",
+        "ldrd r8, r9, [r2]",
+        "add r2, r3",
+        "ldrd r10, r11, [r2]",
+        multiply!(add),
+        "ldr r12, [sp]",
+        "str r1, [r12, #4]",
+        "ldrd r2, r3, [r12, #8]",
+        "add r0, r2, #8",
+        "str r0, [r12, #8]",
+        "strd r4, r5, [r2]",
+        "add r2, r3",
+        "strd r6, r7, [r2]",
+        "add r2, r3",
+        "strd r8, r9, [r2]",
+        "add r2, r3",
+        "strd r10, r11, [r2]",
+        "ldr r3, [r12, #20]",
+        "subs r3, #1",
+        "str r3, [r12, #20]",
+        "bne 2b",
+        "add sp, #8",
+        "pop {{r4-r11, pc}}",
+    )
+}
+
+/// Packs `n > 0` groups of four channels of two tokens: channels 0 and 1 into `to[0]` and `to[1]`, 2 and 3
+/// `step` bytes on, the next group after as many again.
+#[unsafe(naked)]
+unsafe extern "C" fn widen_two(a: *const [i8; GROUP], b: *const [i8; GROUP], n: usize, to: *mut i32, step: usize) {
+    naked_asm!(
+        isa!(),
+        "ldr r12, [sp]",
+        "push {{r4-r9}}",
+        "1:",
+        "ldr r4, [r0], #4",
+        "ldr r5, [r1], #4",
+        "sxtb16 r6, r4",
+        "sxtb16 r4, r4, ror #8",
+        "sxtb16 r7, r5",
+        "sxtb16 r5, r5, ror #8",
+        "pkhbt r8, r6, r7, lsl #16",
+        "pkhbt r9, r4, r5, lsl #16",
+        "strd r8, r9, [r3]",
+        "add r3, r12",
+        "pkhtb r8, r7, r6, asr #16",
+        "pkhtb r9, r5, r4, asr #16",
+        "strd r8, r9, [r3]",
+        "add r3, r12",
+        "subs r2, #1",
+        "bne 1b",
+        "pop {{r4-r9}}",
+        "bx lr",
+    )
+}
