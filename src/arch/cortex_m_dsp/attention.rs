@@ -106,10 +106,10 @@ fn apply_pair(
     {
         let (bias, lo) = ([0; TILE_COLUMNS], u32::from_ne_bytes([outputs.to.lo as i8 as u8; 4]));
         return columns.fill::<TILE_COLUMNS>(values, block, |values, y, n| {
-            let (x, y, blocks) = (values.as_ptr(), y.as_mut_ptr(), values.len() / block);
+            let (Range { start: x, end: x_end }, y) = (values.as_ptr_range(), y.as_mut_ptr());
             // SAFETY: the columns have at least one group, every block as many, and `y` room for two elements of
             // each row, `n` apart.
-            unsafe { tiles_i8(&mut Tiles { x, w, w_end, y, n, blocks, bias, scales: [scale0, scale1], lo }) };
+            unsafe { tiles_i8(&mut Tiles { x, w, w_end, y, n, x_end, bias, scales: [scale0, scale1], lo }) };
         });
     }
     let tiles = values.chunks_exact(block).map(|values| sums(values, packed));
