@@ -13,6 +13,8 @@ mod depthwise;
 mod generic;
 #[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
 mod products;
+#[cfg_attr(not(any(test, cortex_m)), allow(dead_code))]
+mod softmax;
 #[cfg(any(cortex_m = "v7", cortex_m = "dsp"))]
 mod wide;
 #[cfg(any(test, cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
@@ -24,6 +26,7 @@ pub(crate) use attention::{Kernel, Outputs, Plan, scaled};
 pub(crate) use depthwise::Sliding;
 pub(crate) use generic::Matrix;
 pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16};
+pub(crate) use softmax::Softmax;
 
 /// `y_rj = output(requantise(bias_j + sum_k x_rk w_jk))` for int8 activations and weights.
 ///
@@ -153,6 +156,42 @@ pub(crate) fn kernel_apply(
     }
     #[cfg(cortex_m)]
     let _ = plain;
+}
+
+/// `y = softmax(q k^T) v` for the head's channels of all, or `plain(y, scratch)` on cores that have nothing
+/// better.
+///
+/// `scratch` has [`Softmax::scratch`] words.
+#[inline(always)]
+pub(crate) fn softmax(
+    s: &Softmax,
+    q: &[i8],
+    k: &[i8],
+    v: &[i8],
+    y: &mut [i8],
+    scratch: &mut [i32],
+    plain: impl FnOnce(&mut [i8], &mut [i32]),
+) {
+    #[cfg(cortex_m = "dsp")]
+    softmax::run::<cortex_m_dsp::Dsp>(s, q, k, v, y, scratch);
+    #[cfg(any(cortex_m = "v6", cortex_m = "v7"))]
+    softmax::run::<words::Words>(s, q, k, v, y, scratch);
+    #[cfg(not(cortex_m))]
+    {
+        let _ = (s, q, k, v);
+        vectorised(
+            #[inline(always)]
+            || plain(y, scratch),
+        );
+    }
+    #[cfg(cortex_m)]
+    let _ = plain;
+}
+
+/// As [`softmax`], on the path of cores that multiply one pair of values at a time.
+#[cfg(test)]
+pub(crate) fn softmax_by_words(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8], scratch: &mut [i32]) {
+    softmax::run::<words::Words>(s, q, k, v, y, scratch);
 }
 
 /// As [`kernel_accumulate`], on the path of cores that multiply one pair of values at a time.

@@ -395,8 +395,8 @@ pub fn ldlt_q22(s: &InverseLdltQ22, a: &[i16], inv: &mut [i32], scratch: &mut [i
                     for (z, (w, r)) in row.iter_mut().zip(factor[i * m..][..m].iter().zip(&*reciprocals)).skip(i) {
                         *z = rounded(i64::from(*w) * i64::from(*r));
                     }
-                    for j in 0..=i {
-                        let value = rounded(dot_i64(&row[i..], &factor[j * m..][i..m]));
+                    for (j, factor) in factor.chunks_exact(m).enumerate().take(i + 1) {
+                        let value = rounded(dot_i64(&row[i..], &factor[i..]));
                         inv[i * m + j] = value;
                         inv[j * m + i] = value;
                     }
@@ -419,17 +419,18 @@ fn factorise_q22(m: usize, ridge: i32, a: &[i16], factor: &mut [i32], row: &mut 
     for i in 0..m {
         let a = &a[i * m..][..=i];
         let (above, li) = factor.split_at_mut(i * m);
-        for j in 0..i {
-            row[j] = rounded((i64::from(a[j]) << 41).wrapping_sub(dot_i64(&row[..j], &above[j * m..][..j])));
-            li[j] = rounded(i64::from(row[j]) * i64::from(reciprocals[j]));
+        let known = above.chunks_exact(m).zip(a).zip(li.iter_mut().zip(&*reciprocals));
+        for (j, ((above, &a), (l, &reciprocal))) in known.enumerate() {
+            row[j] = rounded((i64::from(a) << 41).wrapping_sub(dot_i64(&row[..j], above)));
+            *l = rounded(i64::from(row[j]) * i64::from(reciprocal));
         }
         let diagonal = (i64::from(a[i]) << 41) + (i64::from(ridge) << 34);
         let pivot = rounded(diagonal.wrapping_sub(dot_i64(&row[..i], &li[..i]))).max(ridge << 8);
         let zeros = pivot.leading_zeros();
         reciprocals[i] = round_shift(i64::from(reciprocal((pivot as u32) << zeros)), 11 - zeros) as i32;
         li[i] = 1 << 26;
-        for j in 0..i {
-            above[j * m + i] = rounded(dot_i64(&li[j..i], &above[j * m..][j..i]).wrapping_neg());
+        for (j, above) in above.chunks_exact_mut(m).enumerate() {
+            above[i] = rounded(dot_i64(&li[j..i], &above[j..]).wrapping_neg());
         }
     }
 }

@@ -3,7 +3,6 @@
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS};
 use super::{Signature, f32s, i16s, i32s};
 use crate::arch::{Matrix, dot_i64, matmul, matmul_f64};
-use crate::math::fixed::round_shift;
 
 shape! {
     /// `a[count, m, m]`, `w[count, m, d]` -> `u[count, m, d]`.
@@ -128,40 +127,55 @@ pub fn forward_q22(s: &ProductQ22, inv: &[i32], w: &[i32], u: &mut [i16], e: &mu
     let inputs = inv.chunks_exact(m * m).zip(w.chunks_exact(m * d));
     for ((inv, w), (u, e)) in inputs.zip(u.chunks_exact_mut(m * d).zip(e.chunks_exact_mut(d))) {
         for (c, e) in e.iter_mut().enumerate() {
-            let w_column = || w.iter().skip(c).step_by(d);
-            let top = w_column().fold(0, |top, w| w.unsigned_abs().max(top));
-            let narrow = (u32::BITS - top.leading_zeros()).saturating_sub(24);
-            for (x, &w) in column.iter_mut().zip(w_column()) {
-                *x = round_shift(i64::from(w), narrow) as i32;
-            }
             let mut top = 0;
+            for (x, &w) in column.iter_mut().zip(w.iter().skip(c).step_by(d)) {
+                *x = w;
+                top = w.unsigned_abs().max(top);
+            }
+            let narrow = (u32::BITS - top.leading_zeros()).saturating_sub(24);
+            if narrow > 0 {
+                column.iter_mut().for_each(|x| *x = half_up(*x >> (narrow - 1)));
+            }
+            // Has a bit above those of every magnitude but, for a power of two, its own.
+            let mut bits = 0;
             for (sum, inv) in sums.iter_mut().zip(inv.chunks_exact(m)) {
                 let value = dot_i64(inv, column);
                 *sum = split(value);
-                top = value.unsigned_abs().max(top);
+                bits |= value ^ (value >> 63);
             }
             // Below this shift the largest value would not fit 15 bits.
-            let mut shift = (u64::BITS - top.leading_zeros()).saturating_sub(16);
-            while !fits(sums, shift) {
-                shift += 1;
+            let least = (u64::BITS - bits.leading_zeros()).saturating_sub(16);
+            // Twice the shifted values, at most 2^17.
+            for (x, &sum) in column.iter_mut().zip(&*sums) {
+                *x = if least > 0 { join(sum) >> (least - 1) } else { join(sum) << 1 } as i32;
             }
-            for (u, &sum) in u.iter_mut().skip(c).step_by(d).zip(&*sums) {
-                *u = round_shift(join(sum), shift) as i16;
+            let mut more = 0;
+            while !fits(column, more) {
+                more += 1;
             }
-            *e = (narrow + shift) as i32;
+            for (u, &x) in u.iter_mut().skip(c).step_by(d).zip(&*column) {
+                *u = half_up(x >> more) as i16;
+            }
+            *e = (narrow + least + more) as i32;
         }
     }
 }
 
-/// Whether a column shifted by `shift` fits 16 bits and its magnitudes sum to at most 65535.
-fn fits(sums: &[[i32; 2]], shift: u32) -> bool {
-    let mut rest = 65535;
-    sums.iter().all(|&sum| {
-        let value = round_shift(join(sum), shift).unsigned_abs();
-        let fits = value <= rest.min(32767);
-        rest = rest.saturating_sub(value);
-        fits
-    })
+/// `x / 2`, rounded to nearest, ties up: with `x = floor(y / 2^(s-1))` this is `round_shift(y, s)`.
+#[inline(always)]
+fn half_up(x: i32) -> i32 {
+    (x + 1) >> 1
+}
+
+/// Whether the halves of a column shifted by `shift` fit 16 bits and their magnitudes sum to at most 65535.
+fn fits(column: &[i32], shift: u32) -> bool {
+    let (mut sum, mut top) = (0, 0);
+    for &x in column {
+        let value = half_up(x >> shift).unsigned_abs();
+        sum += value;
+        top = value.max(top);
+    }
+    top <= 32767 && sum <= 65535
 }
 
 fn split(x: i64) -> [i32; 2] {

@@ -4,8 +4,8 @@
 use super::gram::kernel_fault;
 use super::kernel::{Head, dot_i8, output_fault};
 use super::{Operand, Signature, f32s, i8s, i32s, size};
-use crate::arch::{Matrix, ToI8, matmul, scaled, vectorised};
-use crate::math::fixed::{exp2_neg_scaled, reciprocal, round_shift};
+use crate::arch::{Matrix, Softmax, ToI8, matmul, scaled, softmax, vectorised};
+use crate::math::fixed::{Decay, exp2_neg_scaled, reciprocal, round_shift};
 use crate::math::float::exp;
 
 /// Rows of scores held at a time.
@@ -224,7 +224,7 @@ impl SoftmaxAttentionI8 {
             return Signature::invalid("integer softmax attention takes at most 65536 tokens");
         }
         let tokens = i8s(&[n, heads, d]);
-        Signature::new(&[tokens, tokens, tokens], &[tokens, i32s(&[n]).plus(&[d])])
+        Signature::new(&[tokens, tokens, tokens], &[tokens, i32s(&[Softmax::scratch(n, d)])])
     }
 
     /// Multiply-accumulates.
@@ -235,48 +235,82 @@ impl SoftmaxAttentionI8 {
 
 /// Integer forward, exactly as [`SoftmaxAttentionI8`] says.
 pub fn forward_i8(s: &SoftmaxAttentionI8, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8], scratch: &mut [i32]) {
-    let SoftmaxAttentionI8 { n, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi } = *s;
-    let width = heads * d;
-    let to = ToI8 { zero, lo, hi };
-    let (row, sums) = scratch.split_at_mut(n);
-    for head in (0..heads).map(|h| Head { h, d, width }) {
-        vectorised(
+    for head in heads(s) {
+        softmax(
+            &head,
+            q,
+            k,
+            v,
+            y,
+            scratch,
             #[inline(always)]
-            || {
-                for (q, y) in q.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
-                    let q = head.channels(q);
-                    let mut largest = i32::MIN;
-                    for (score, k) in row.iter_mut().zip(k.chunks_exact(width)) {
-                        *score = dot_i8(q, head.channels(k));
-                        largest = largest.max(*score);
-                    }
-                    let mut total = 0;
-                    for p in row.iter_mut() {
-                        *p = exp2_neg_scaled(largest - *p, multiplier, shift as u32);
-                        total += *p as u32;
-                    }
-                    // The largest weight is 32767, so the total has at most 17 leading zeros.
-                    let zeros = total.leading_zeros();
-                    let inverse = i64::from(reciprocal(total << zeros));
-                    sums.fill(0);
-                    for (&p, v) in row.iter().zip(v.chunks_exact(width)) {
-                        let weight = round_shift(i64::from(p) * inverse, 40 - zeros) as i32;
-                        for (sum, &v) in sums.iter_mut().zip(head.channels(v)) {
-                            *sum += weight * i32::from(v);
-                        }
-                    }
-                    for (y, &sum) in head.channels_mut(y).iter_mut().zip(&*sums) {
-                        *y = scaled(sum, out_multiplier, out_shift, to);
-                    }
-                }
-            },
+            |y, scratch| forward_plain(s, &head, q, k, v, y, scratch),
         );
+    }
+}
+
+/// What the heads are made of.
+fn heads(s: &SoftmaxAttentionI8) -> impl Iterator<Item = Softmax> {
+    let SoftmaxAttentionI8 { n, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi } = *s;
+    let decay = Decay::new(multiplier, shift as u32);
+    (0..heads).map(move |h| Softmax {
+        n,
+        width: heads * d,
+        first: h * d,
+        d,
+        decay,
+        multiplier: out_multiplier,
+        shift: out_shift,
+        to: ToI8 { zero, lo, hi },
+    })
+}
+
+/// One head.
+#[inline(always)]
+fn forward_plain(
+    s: &SoftmaxAttentionI8,
+    head: &Softmax,
+    q: &[i8],
+    k: &[i8],
+    v: &[i8],
+    y: &mut [i8],
+    scratch: &mut [i32],
+) {
+    let Softmax { n, width, first, d, to, .. } = *head;
+    let (row, sums) = scratch.split_at_mut(n);
+    let sums = &mut sums[..d];
+    for (q, y) in q.chunks_exact(width).zip(y.chunks_exact_mut(width)) {
+        let q = &q[first..][..d];
+        let mut largest = i32::MIN;
+        for (score, k) in row.iter_mut().zip(k.chunks_exact(width)) {
+            *score = dot_i8(q, &k[first..][..d]);
+            largest = largest.max(*score);
+        }
+        let mut total = 0;
+        for p in row.iter_mut() {
+            *p = exp2_neg_scaled(largest - *p, s.multiplier, s.shift as u32);
+            total += *p as u32;
+        }
+        // The largest weight is 32767, so the total has at most 17 leading zeros.
+        let zeros = total.leading_zeros();
+        let inverse = i64::from(reciprocal(total << zeros));
+        sums.fill(0);
+        for (&p, v) in row.iter().zip(v.chunks_exact(width)) {
+            let weight = round_shift(i64::from(p) * inverse, 40 - zeros) as i32;
+            for (sum, &v) in sums.iter_mut().zip(&v[first..][..d]) {
+                *sum += weight * i32::from(v);
+            }
+        }
+        for (y, &sum) in y[first..][..d].iter_mut().zip(&*sums) {
+            *y = scaled(sum, s.out_multiplier, s.out_shift, to);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::softmax_by_words;
     use crate::math::fixed::Multiplier;
     use crate::ops::testing::{Reals, assert_close, check_gradients, ints, reals};
 
@@ -353,6 +387,31 @@ mod tests {
         }
     }
 
+    /// Writes `y` and asserts that the path of cores which multiply one pair of values at a time agrees.
+    fn both(s: &SoftmaxAttentionI8, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8]) {
+        let mut scratch = vec![9; s.signature().output(1).len as usize];
+        let mut by_words = y.to_vec();
+        for head in heads(s) {
+            softmax_by_words(&head, q, k, v, &mut by_words, &mut scratch);
+        }
+        forward_i8(s, q, k, v, y, &mut scratch);
+        assert_eq!(by_words, y, "{s:?}");
+    }
+
+    #[test]
+    fn integer_forward_is_the_plain_one_whatever_the_shape() {
+        for n in [1, 2, 3, 4, 6, 9, 130] {
+            for (heads, d) in [(1, 1), (2, 3), (1, 4), (3, 6), (1, 33)] {
+                let mut s = integer(n, heads, d, 0.03, 0.05, 3.0);
+                let [q, k, v] = ["q", "k", "v"].map(|name| ints::<i8>(name, n * heads * d));
+                for (shift, out_shift, hi) in [(s.shift, s.out_shift, 127), (61, 40, 90), (16, 62, 127)] {
+                    (s.shift, s.out_shift, s.hi) = (shift, out_shift, hi);
+                    both(&s, &q, &k, &v, &mut vec![9; q.len()]);
+                }
+            }
+        }
+    }
+
     #[test]
     fn integer_forward_is_within_a_step_of_the_softmax_of_the_dequantised_inputs() {
         for (n, heads, d, scale_q) in [(1, 1, 1, 0.02), (5, 2, 3, 0.1), (64, 1, 16, 0.02), (700, 2, 8, 0.005)] {
@@ -363,7 +422,7 @@ mod tests {
             assert_eq!(s.signature().reason(), None);
             let [q, k, v] = ["q", "k", "v"].map(|name| ints::<i8>(name, n * heads * d));
             let mut y = vec![99; n * heads * d];
-            forward_i8(&s, &q, &k, &v, &mut y, &mut vec![9; n + d]);
+            both(&s, &q, &k, &v, &mut y);
             let real = |x: &[i8], scale: f64| -> Vec<f64> { x.iter().map(|&x| f64::from(x) * scale).collect() };
             let float = SoftmaxAttention { batch: 1, n, heads, d, scale: 1.0 };
             let q_real = real(&q, scale_q / (d as f64).sqrt());
@@ -383,10 +442,10 @@ mod tests {
                 let mut s = integer(n, 1, 2, 0.1, 0.1, 1.0);
                 let x = vec![value; 2 * n];
                 let mut y = vec![0; 2 * n];
-                forward_i8(&s, &x, &x, &x, &mut y, &mut vec![9; n + 2]);
+                both(&s, &x, &x, &x, &mut y);
                 assert!(y.iter().all(|&y| y == value), "the mean of equal values is that value");
                 (s.multiplier, s.shift, s.out_multiplier, s.out_shift) = (i32::MAX, 16, i32::MAX, 16);
-                forward_i8(&s, &x, &x, &x, &mut y, &mut vec![9; n + 2]);
+                both(&s, &x, &x, &x, &mut y);
                 assert!(y.iter().all(|&y| y == if value < 0 { -128 } else { 127 }));
             }
         }

@@ -34,7 +34,14 @@ impl<'m> Memory<'m> {
         Memory(self.0)
     }
 
-    /// The next operand.
+    /// The next `bytes`, a multiple of the alignment, as a memory of its own.
+    pub fn part(&mut self, bytes: usize) -> Memory<'m> {
+        let (part, rest) = core::mem::take(&mut self.0).split_at_mut(bytes);
+        self.0 = rest;
+        Memory(part)
+    }
+
+    /// The next operand. It holds what was last written there.
     pub fn take<T: Element>(&mut self, operand: Operand) -> &'m mut [T] {
         assert!(operand.dtype == T::DTYPE);
         let (taken, rest) = core::mem::take(&mut self.0).split_at_mut(room(operand));

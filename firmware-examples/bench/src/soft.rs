@@ -93,16 +93,18 @@ impl Soft {
     /// Bytes of everything between the inputs and the output, in the two layers of [`Self::run`].
     const fn scratch(&self) -> usize {
         let (pool, gram, inverse) = (self.pool().signature(), self.gram().signature(), self.inverse().signature());
-        let accumulate = self.accumulate().signature();
-        let (product, apply) = (self.product().signature(), self.apply().signature());
-        let first = room(gram.output(0)) + room(inverse.output(1));
-        let second = room(accumulate.output(0))
-            + room(accumulate.output(1))
-            + room(product.output(0))
-            + room(product.output(1))
-            + room(product.output(2))
-            + room(apply.output(1));
-        room(pool.output(0)) + room(inverse.output(0)) + if first > second { first } else { second }
+        let (accumulate, product) = (self.accumulate().signature(), self.product().signature());
+        let first = room(inverse.output(0)) + room(gram.output(0)) + room(inverse.output(1));
+        let results = room(product.output(0)) + room(product.output(1)) + room(product.output(2));
+        let second = self.sums() + larger(room(accumulate.output(1)), results);
+        room(pool.output(0)) + larger(first, second)
+    }
+
+    /// Bytes of the inverse and the sums over the tokens, which make room for the scratch of the second pass.
+    const fn sums(&self) -> usize {
+        let (inverse, accumulate, apply) = (self.inverse(), self.accumulate(), self.apply());
+        let sums = room(inverse.signature().output(0)) + room(accumulate.signature().output(0));
+        larger(sums, room(apply.signature().output(1)))
     }
 
     /// Measures each of its ops.
@@ -112,22 +114,33 @@ impl Soft {
 
         let landmarks = memory.take(pool.signature().output(0));
         measure(meter, "landmarks", || pool::average_i8(&pool, q, landmarks));
-        let inv = memory.take(inverse.signature().output(0));
         {
             let mut memory = memory.scope();
+            let inv = memory.take(inverse.signature().output(0));
             let a = memory.take(gram.signature().output(0));
             let scratch = memory.take(inverse.signature().output(1));
             measure(meter, "Gram matrix", || gram::forward_i8(&gram, landmarks, a));
             measure(meter, "inverse", || inverse::ldlt_q22(&inverse, a, inv, scratch));
         }
-        let w = memory.take(accumulate.signature().output(0));
-        let scratch = memory.take(accumulate.signature().output(1));
-        measure(meter, "first pass", || kernel::accumulate_i8(&accumulate, q, landmarks, v, w, scratch));
-        let u = memory.take(product.signature().output(0));
-        let e = memory.take(product.signature().output(1));
-        let scratch = memory.take(product.signature().output(2));
-        measure(meter, "product", || product::forward_q22(&product, inv, w, u, e, scratch));
-        let scratch = memory.take(apply.signature().output(1));
+        let mut sums = memory.part(self.sums());
+        let (u, e);
+        {
+            // The inverse is where it was.
+            let mut sums = sums.scope();
+            let inv = sums.take(inverse.signature().output(0));
+            let w = sums.take(accumulate.signature().output(0));
+            let scratch = memory.scope().take(accumulate.signature().output(1));
+            measure(meter, "first pass", || kernel::accumulate_i8(&accumulate, q, landmarks, v, w, scratch));
+            u = memory.take(product.signature().output(0));
+            e = memory.take(product.signature().output(1));
+            let scratch = memory.take(product.signature().output(2));
+            measure(meter, "product", || product::forward_q22(&product, inv, w, u, e, scratch));
+        }
+        let scratch = sums.take(apply.signature().output(1));
         measure(meter, "second pass", || kernel::apply_i8(&apply, q, landmarks, u, e, y, scratch));
     }
+}
+
+const fn larger(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
 }

@@ -5,6 +5,8 @@
 use super::{COLUMNS_STEP, Dsp, GROUP, Tile, Tiles, padded, tile_sums, tiles_i8, widen_columns};
 use crate::arch::attention::{Kernel, Outputs, Plan, next};
 use crate::arch::products::{Columns, Core, TILE_COLUMNS, TILE_ROWS};
+use crate::arch::softmax::{self, PAIR, QUAD};
+use crate::arch::wide;
 use crate::math::fixed::{Decay, EXP2, Exp2Neg};
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
@@ -178,6 +180,19 @@ fn widen_tokens(k: &Kernel<'_>, v: &[i8], tokens: usize, panel: &mut [i32]) {
                 unsafe { widen_two(&a, &b, 1, to.as_mut_ptr(), column * size_of::<i32>()) };
             }
         }
+    }
+}
+
+impl softmax::Core for Dsp {
+    #[inline(always)]
+    fn dots(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32]) -> Tile {
+        widen_columns(keys, space);
+        sums(queries, space)
+    }
+
+    #[inline(always)]
+    fn weigh(x: &[[i32; PAIR]], v: &[i8], width: usize) -> [[i32; QUAD]; PAIR] {
+        wide::weigh(x, v, width)
     }
 }
 

@@ -3,7 +3,8 @@
 
 use super::{Sums, Words, sums, sums_i16};
 use crate::arch::attention::{Kernel, Outputs, Plan, next};
-use crate::arch::products::{Core, TILE_ROWS};
+use crate::arch::products::{Core, TILE_COLUMNS, TILE_ROWS};
+use crate::arch::softmax;
 use crate::math::fixed::Decay;
 
 /// Kernel values of a word.
@@ -86,6 +87,20 @@ fn pack(d: usize, column: usize, to: &mut [i32], value: impl Fn(usize, usize) ->
             let ([a0, a1], [b0, b1]) = (value(i, c).to_ne_bytes(), value(i + 1, c).to_ne_bytes());
             *word = i32::from_ne_bytes([a0, a1, b0, b1]);
         }
+    }
+}
+
+impl softmax::Core for Words {
+    #[inline(always)]
+    fn dots(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], _: &mut [i32]) -> [[i32; TILE_COLUMNS]; TILE_ROWS] {
+        let [a, b] = keys.map(|key| sums(queries, key, 0));
+        core::array::from_fn(|i| [a[i], b[i]])
+    }
+
+    #[cfg(cortex_m = "v7")]
+    #[inline(always)]
+    fn weigh(x: &[[i32; softmax::PAIR]], v: &[i8], width: usize) -> [[i32; softmax::QUAD]; softmax::PAIR] {
+        crate::arch::wide::weigh(x, v, width)
     }
 }
 

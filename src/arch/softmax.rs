@@ -1,0 +1,157 @@
+//! Softmax attention in integers, on every core: the scores of four queries with all keys, their
+//! exponentials and weights in the same place, and the sums of the values, two queries and four channels
+//! at a time.
+
+use super::attention::{next, scaled};
+use super::products::{self, Scale, TILE_COLUMNS, TILE_ROWS, ToI8};
+use crate::math::fixed::{Decay, Requantise, reciprocal};
+
+/// Queries whose weights lie side by side.
+pub(super) const PAIR: usize = 2;
+/// Channels that are summed together.
+pub(super) const QUAD: usize = 4;
+
+/// The attention of one head.
+#[derive(Clone, Copy)]
+pub(crate) struct Softmax {
+    /// Tokens.
+    pub(crate) n: usize,
+    /// Channels of all heads.
+    pub(crate) width: usize,
+    /// The head's first channel.
+    pub(crate) first: usize,
+    /// The head's channels.
+    pub(crate) d: usize,
+    /// From the distance to the largest score to a value of Q15.
+    pub(crate) decay: Decay,
+    /// How a sum of values, in Q23, becomes an output.
+    pub(crate) multiplier: i32,
+    pub(crate) shift: i32,
+    pub(crate) to: ToI8,
+}
+
+impl Softmax {
+    /// Words of the weights of four queries, and of these and two keys as int16; the same on every core, since
+    /// the file plans them. A core that takes a word for every value has no use for the keys.
+    pub(crate) const fn scratch(n: usize, d: usize) -> usize {
+        let row = d.div_ceil(4).saturating_mul(4);
+        n.saturating_mul(TILE_ROWS).saturating_add(row.saturating_mul(TILE_ROWS))
+    }
+
+    /// The head's channels of row `i` of `x[_, width]`; of a row that is missing, none.
+    #[inline(always)]
+    fn row<'x>(&self, x: &'x [i8], i: usize) -> &'x [i8] {
+        x.get(i * self.width + self.first..).and_then(|x| x.get(..self.d)).unwrap_or_default()
+    }
+}
+
+/// How a core multiplies.
+pub(super) trait Core: products::Core {
+    /// The scalar products of four widened queries with two keys, for which there is `space`.
+    fn dots(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32]) -> [[i32; TILE_COLUMNS]; TILE_ROWS];
+
+    /// `sum_j x_j v_j` for two queries and four channels, the first of every `width` values of `v`. There are as
+    /// many values as weights.
+    #[inline(always)]
+    fn weigh(x: &[[i32; PAIR]], v: &[i8], width: usize) -> [[i32; QUAD]; PAIR] {
+        let mut sums = [[0; QUAD]; PAIR];
+        for (x, v) in x.iter().zip(v.chunks(width)) {
+            for (sums, x) in sums.iter_mut().zip(x) {
+                sums.iter_mut().zip(v).for_each(|(sum, &v)| *sum += x * i32::from(v));
+            }
+        }
+        sums
+    }
+}
+
+/// See [`super::softmax`].
+pub(super) fn run<C: Core>(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8], mut scratch: &mut [i32]) {
+    let scratch = &mut scratch;
+    let (queries, space) = (next(scratch, TILE_ROWS * C::row_words(s.d)), next(scratch, C::pair_words(s.d)));
+    let (first, second) = next(scratch, TILE_ROWS * s.n).split_at_mut(PAIR * s.n);
+    let (first, second) = (first.as_chunks_mut::<PAIR>().0, second.as_chunks_mut::<PAIR>().0);
+    let scale = u32::try_from(s.shift).ok().and_then(|shift| Scale::new(Requantise::new(s.multiplier, shift), s.to));
+    for (q, y) in q.chunks(TILE_ROWS * s.width).zip(y.chunks_mut(TILE_ROWS * s.width)) {
+        (0..TILE_ROWS).for_each(|lane| C::widen(s.row(q, lane), lane, queries));
+        let largest = scores::<C>(s, queries, k, space, first, second);
+        let (largest, _) = largest.as_chunks::<PAIR>();
+        for ((pair, largest), y) in
+            [&mut *first, &mut *second].into_iter().zip(largest).zip(y.chunks_mut(PAIR * s.width))
+        {
+            (0..PAIR).for_each(|lane| weights(&s.decay, pair, lane, largest[lane]));
+            for c in (0..s.d).step_by(QUAD) {
+                let v = v.get(s.first + c..).unwrap_or_default();
+                // Four channels for the core; what is over here, which may belong to another head.
+                let sums =
+                    if c + QUAD <= s.d { C::weigh(pair, v, s.width) } else { weigh_rest(pair, v, s.width, s.d - c) };
+                for (y, sums) in y.chunks_mut(s.width).zip(sums) {
+                    let y = y.iter_mut().take(s.first + s.d).skip(s.first + c);
+                    for (y, sum) in y.zip(sums) {
+                        *y = match scale {
+                            Some(scale) => scale.apply(sum, s.to.lo),
+                            None => scaled(sum, s.multiplier, s.shift, s.to),
+                        };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The scores of four queries, two by two, and the largest of each.
+#[inline(always)]
+fn scores<C: Core>(
+    s: &Softmax,
+    queries: &[i32],
+    keys: &[i8],
+    space: &mut [i32],
+    first: &mut [[i32; PAIR]],
+    second: &mut [[i32; PAIR]],
+) -> [i32; TILE_ROWS] {
+    let mut largest = [i32::MIN; TILE_ROWS];
+    let pairs = first.chunks_mut(TILE_COLUMNS).zip(second.chunks_mut(TILE_COLUMNS));
+    for ((first, second), j) in pairs.zip((0..).step_by(TILE_COLUMNS)) {
+        // Where there is no second key, the first once more: its scores are dropped.
+        let key = s.row(keys, j);
+        let next = s.row(keys, j + 1);
+        let tile = C::dots(queries, [key, if next.is_empty() { key } else { next }], space);
+        for (largest, scores) in largest.iter_mut().zip(tile) {
+            *largest = scores.into_iter().fold(*largest, i32::max);
+        }
+        for (j, (first, second)) in first.iter_mut().zip(second).enumerate() {
+            (*first, *second) = ([tile[0][j], tile[1][j]], [tile[2][j], tile[3][j]]);
+        }
+    }
+    largest
+}
+
+/// Turns the scores of a query into its weights, in Q23.
+#[inline(always)]
+fn weights(decay: &Decay, pair: &mut [[i32; PAIR]], lane: usize, largest: i32) {
+    let mut total = 0;
+    for x in pair.iter_mut() {
+        x[lane] = decay.value(largest - x[lane]);
+        total += x[lane] as u32;
+    }
+    // The largest value is 32767, so the total has 1 to 17 leading zeros.
+    let zeros = total.leading_zeros();
+    let inverse = reciprocal(total << zeros);
+    // `round_shift(p inverse, 40 - zeros)`, by the high word of `2^16 p inverse`.
+    let shift = 24 - zeros;
+    let round = 1 << (shift - 1);
+    for x in pair {
+        let high = (u64::from((x[lane] as u32) << 16) * u64::from(inverse)) >> 32;
+        x[lane] = ((high as u32 + round) >> shift) as i32;
+    }
+}
+
+/// As [`Core::weigh`], for fewer channels.
+fn weigh_rest(x: &[[i32; PAIR]], v: &[i8], width: usize, channels: usize) -> [[i32; QUAD]; PAIR] {
+    let mut sums = [[0; QUAD]; PAIR];
+    for (x, v) in x.iter().zip(v.chunks(width)) {
+        for (sums, x) in sums.iter_mut().zip(x) {
+            sums.iter_mut().zip(v).take(channels).for_each(|(sum, &v)| *sum += x * i32::from(v));
+        }
+    }
+    sums
+}
