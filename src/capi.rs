@@ -416,12 +416,7 @@ fn argmax(executor: &Executor<'static, Integers>) -> Result<usize> {
 ///
 /// # Safety
 /// The module's demands.
-unsafe fn label(
-    engine: *const softedge_engine,
-    class: usize,
-    text: *mut *const c_char,
-    len: *mut usize,
-) -> Result<()> {
+unsafe fn label(engine: *const softedge_engine, class: usize, text: *mut *const c_char, len: *mut usize) -> Result<()> {
     // SAFETY: the caller keeps the module's demands.
     let executor = unsafe { made(engine)? };
     // Both before either is written.
@@ -442,5 +437,353 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(all(test, feature = "alloc"))]
+mod tests {
+    use super::*;
+    use crate::engine::{Buffer, Loaded};
+    use crate::format::write;
+    use crate::ops::{relu::Relu, tokens::TakeI8};
+    use crate::program::{Plan, Program, Role, TensorId};
+    use core::ptr::{null, null_mut};
+
+    const BLANK: softedge_engine = softedge_engine { words: [0; SOFTEDGE_ENGINE_WORDS] };
+    const NOTHING: softedge_tensor =
+        softedge_tensor { values: null_mut(), len: 0, bytes: 0, element: softedge_type::SOFTEDGE_F32, scale: 0.0 };
+    const GARBAGE: usize = 0x5a5a;
+
+    /// A model of one op: the scores are the second of three tokens. `change` may spoil it.
+    fn take(change: impl Fn(&mut Program, TensorId)) -> Buffer {
+        let mut p = Program::new();
+        let x = p.add("x", DType::I8, &[3, 4], Role::Activation);
+        p.inputs.push(x);
+        let y = p.apply("y", TakeI8 { n: 3, c: 4, index: 1 }, &[Some(x)], &[4]);
+        p.outputs.push(y);
+        p.labels = ["north", "\u{f6}st", "south"].map(String::from).into();
+        change(&mut p, y);
+        Buffer::copy_of(&write(&p, &Plan::new(&p)).unwrap())
+    }
+
+    fn sound() -> Buffer {
+        take(|p, y| p.tensors[y.index()].scale = 0.25)
+    }
+
+    /// A model of floats.
+    fn floats() -> Buffer {
+        let mut p = Program::new();
+        let x = p.add("x", DType::F32, &[4], Role::Activation);
+        p.inputs.push(x);
+        let y = p.apply("y", Relu { len: 4 }, &[Some(x)], &[4]);
+        p.outputs.push(y);
+        Buffer::copy_of(&write(&p, &Plan::new(&p)).unwrap())
+    }
+
+    fn check(file: &[u8]) -> softedge_code {
+        // SAFETY: all of a slice.
+        unsafe { softedge_check(file.as_ptr().cast(), file.len()) }
+    }
+
+    fn arena_for(file: &Buffer) -> Buffer {
+        let mut bytes = 0;
+        // SAFETY: all of a slice, and a local.
+        let code = unsafe { softedge_arena_bytes(file.bytes().as_ptr().cast(), file.bytes().len(), &mut bytes) };
+        assert_eq!(code, SOFTEDGE_OK);
+        Buffer::zeroed(bytes)
+    }
+
+    fn init(engine: &mut softedge_engine, file: &[u8], arena: &mut [u8]) -> softedge_code {
+        let (from, arena_len) = (file.as_ptr().cast(), arena.len());
+        // SAFETY: all of two slices, which the tests leave alone while they use the engine.
+        unsafe { softedge_init(engine, from, file.len(), arena.as_mut_ptr().cast(), arena_len) }
+    }
+
+    /// Calls `test` with an engine of the model.
+    fn with(file: &Buffer, test: impl FnOnce(&mut softedge_engine)) {
+        let (mut engine, mut arena) = (BLANK, arena_for(file));
+        assert_eq!(init(&mut engine, file.bytes(), arena.bytes_mut()), SOFTEDGE_OK);
+        test(&mut engine);
+    }
+
+    /// What one of the functions that describe a tensor gives.
+    fn described(
+        function: unsafe extern "C" fn(*mut softedge_engine, *mut softedge_tensor) -> softedge_code,
+        engine: &mut softedge_engine,
+    ) -> softedge_tensor {
+        let mut tensor = NOTHING;
+        // SAFETY: an engine of this test, and a local.
+        assert_eq!(unsafe { function(engine, &mut tensor) }, SOFTEDGE_OK);
+        tensor
+    }
+
+    /// Writes the input and runs.
+    fn run<T: Copy>(engine: &mut softedge_engine, input: &[T]) {
+        let tensor = described(softedge_input, engine);
+        assert_eq!((tensor.len, tensor.bytes), (input.len(), size_of_val(input)));
+        // SAFETY: so many elements were promised there; then an engine of this test.
+        unsafe {
+            tensor.values.cast::<T>().copy_from_nonoverlapping(input.as_ptr(), input.len());
+            assert_eq!(softedge_run(engine), SOFTEDGE_OK);
+        }
+    }
+
+    fn values<'a, T>(tensor: &softedge_tensor) -> &'a [T] {
+        // SAFETY: so many elements were promised there.
+        unsafe { core::slice::from_raw_parts(tensor.values.cast(), tensor.len) }
+    }
+
+    fn best(engine: &softedge_engine) -> (softedge_code, usize) {
+        let mut class = GARBAGE;
+        // SAFETY: an engine of this test, and a local.
+        (unsafe { softedge_argmax(engine, &mut class) }, class)
+    }
+
+    fn name(engine: &softedge_engine, class: usize) -> core::result::Result<&str, softedge_code> {
+        let (mut text, mut len) = (null(), GARBAGE);
+        // SAFETY: an engine of this test, and two locals.
+        match unsafe { softedge_label(engine, class, &mut text, &mut len) } {
+            // SAFETY: so many bytes were promised there.
+            SOFTEDGE_OK => Ok(core::str::from_utf8(unsafe { core::slice::from_raw_parts(text.cast(), len) }).unwrap()),
+            code => {
+                assert!(text.is_null() && len == GARBAGE, "written in spite of {code:?}");
+                Err(code)
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_runs_from_the_check_to_the_label() {
+        let file = sound();
+        assert_eq!(check(file.bytes()), SOFTEDGE_OK);
+        with(&file, |engine| {
+            run::<i8>(engine, &[9, 9, 9, 9, -3, 7, -128, 7, 8, 8, 8, 8]);
+            let scores = described(softedge_scores, engine);
+            assert_eq!(values::<i8>(&scores), [-3, 7, -128, 7]);
+            assert_eq!((scores.len, scores.bytes, scores.scale), (4, 4, 0.25));
+            assert_eq!(scores.element, softedge_type::SOFTEDGE_I8);
+            assert_eq!(best(engine), (SOFTEDGE_OK, 1), "the first of equals");
+            assert_eq!(["north", "\u{f6}st", "south"], [0, 1, 2].map(|class| name(engine, class).unwrap()));
+            run::<i8>(engine, &[0, 0, 0, 0, -3, -7, -128, -2, 0, 0, 0, 0]);
+            assert_eq!(best(engine), (SOFTEDGE_OK, 3));
+        });
+    }
+
+    #[test]
+    fn a_trained_model_gives_the_scores_that_rust_gets() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-examples/minimal/src/gesture.soft");
+        let file = Buffer::copy_of(&std::fs::read(path).unwrap());
+        let input: Vec<i16> = (0..768).map(|i| ((i * 7919) % 1601) as i16 - 800).collect();
+        let mut arena = arena_for(&file);
+        let mut model = Loaded::<Integers>::new(file.bytes(), arena.bytes_mut()).unwrap();
+        model.input::<i16>().unwrap().copy_from_slice(&input);
+        let expected = model.run::<i16>().unwrap();
+        with(&file, |engine| {
+            assert_eq!(described(softedge_input, engine).element, softedge_type::SOFTEDGE_I16);
+            run(engine, &input);
+            let scores = described(softedge_scores, engine);
+            assert_eq!((values::<i16>(&scores), scores.scale), (expected.values(), expected.scale()));
+            assert_eq!(scores.element, softedge_type::SOFTEDGE_I16);
+            assert_eq!(best(engine), (SOFTEDGE_OK, expected.argmax()));
+            assert_eq!(name(engine, expected.argmax()).ok(), expected.label(expected.argmax()));
+        });
+    }
+
+    #[test]
+    fn a_bad_file_is_refused_by_all_that_take_one() {
+        let file = sound();
+        let bytes = file.bytes();
+        let spoilt = |at: usize, value: u8| {
+            let mut copy = file.clone();
+            copy.bytes_mut()[at] = value;
+            copy
+        };
+        let mut longer = Buffer::zeroed(bytes.len() + 16);
+        longer.bytes_mut()[..bytes.len()].copy_from_slice(bytes);
+        let mut off = Buffer::zeroed(bytes.len() + 8);
+        off.bytes_mut()[8..].copy_from_slice(bytes);
+        let (magic, version, last) = (spoilt(0, b's'), spoilt(4, 255), spoilt(bytes.len() - 1, 0xa5));
+        let float = floats();
+        for (file, expected) in [
+            (&bytes[..bytes.len() - 1], SOFTEDGE_TRUNCATED),
+            (&bytes[..0], SOFTEDGE_TRUNCATED),
+            (magic.bytes(), SOFTEDGE_NOT_A_MODEL),
+            (version.bytes(), SOFTEDGE_VERSION),
+            (last.bytes(), SOFTEDGE_CHECKSUM),
+            (longer.bytes(), SOFTEDGE_MALFORMED),
+            (&off.bytes()[8..], SOFTEDGE_MISALIGNED),
+            (float.bytes(), SOFTEDGE_UNSUPPORTED_OP),
+        ] {
+            assert_eq!(check(file), expected);
+            let (mut needed, mut engine, mut arena) = (GARBAGE, BLANK, Buffer::zeroed(4096));
+            // SAFETY: all of a slice, and a local.
+            let code = unsafe { softedge_arena_bytes(file.as_ptr().cast(), file.len(), &mut needed) };
+            assert_eq!((code, needed), (expected, GARBAGE));
+            assert_eq!(init(&mut engine, file, arena.bytes_mut()), expected);
+            assert_eq!(best(&engine), (SOFTEDGE_NO_ENGINE, GARBAGE));
+        }
+    }
+
+    #[test]
+    fn a_null_file_and_lengths_beyond_memory_are_refused() {
+        let file = sound();
+        let start = file.bytes().as_ptr().cast();
+        let (mut engine, mut arena, mut needed) = (BLANK, arena_for(&file), GARBAGE);
+        let (arena, room) = (arena.bytes_mut().as_mut_ptr().cast::<c_void>(), arena.bytes().len());
+        // SAFETY: nothing is read of a null pointer or of memory with such a length.
+        unsafe {
+            assert_eq!(softedge_check(null(), 512), SOFTEDGE_NULL);
+            assert_eq!(softedge_arena_bytes(null(), 512, &mut needed), SOFTEDGE_NULL);
+            assert_eq!(softedge_init(&mut engine, null(), 512, arena, room), SOFTEDGE_NULL);
+            for len in [usize::MAX, usize::MAX / 2 + 1] {
+                assert_eq!(softedge_check(start, len), SOFTEDGE_LENGTH);
+                assert_eq!(softedge_arena_bytes(start, len, &mut needed), SOFTEDGE_LENGTH);
+                assert_eq!(softedge_init(&mut engine, start, len, arena, room), SOFTEDGE_LENGTH);
+            }
+            // Around the end of the address space.
+            let high = core::ptr::without_provenance((isize::MAX as usize + 1) | 1 << (usize::BITS - 2));
+            assert_eq!(softedge_check(high, isize::MAX as usize), SOFTEDGE_LENGTH);
+        }
+        assert_eq!(needed, GARBAGE);
+    }
+
+    #[test]
+    fn an_arena_or_engine_that_does_not_fit_is_refused() {
+        let file = sound();
+        let needed = arena_for(&file).bytes().len();
+        let (bytes, len) = (file.bytes().as_ptr().cast(), file.bytes().len());
+        let (mut engine, mut memory) = (BLANK, Buffer::zeroed(needed + 16));
+        let arena = memory.bytes_mut();
+        assert_eq!(init(&mut engine, file.bytes(), &mut arena[..needed - 1]), SOFTEDGE_TOO_SMALL);
+        assert_eq!(init(&mut engine, file.bytes(), &mut arena[..0]), SOFTEDGE_TOO_SMALL);
+        assert_eq!(init(&mut engine, file.bytes(), &mut arena[8..]), SOFTEDGE_MISALIGNED);
+        let arena = arena.as_mut_ptr().cast::<c_void>();
+        // SAFETY: nothing is read or written where these point.
+        unsafe {
+            assert_eq!(softedge_init(&mut engine, bytes, len, null_mut(), needed), SOFTEDGE_NULL);
+            assert_eq!(softedge_init(null_mut(), bytes, len, arena, needed), SOFTEDGE_NULL);
+            assert_eq!(softedge_init(&mut engine, bytes, len, arena, usize::MAX), SOFTEDGE_LENGTH);
+            let odd = (&raw mut engine).byte_add(1);
+            assert_eq!(softedge_init(odd, bytes, len, arena, needed), SOFTEDGE_MISALIGNED);
+            assert_eq!(softedge_init(&mut engine, bytes, len, bytes.cast_mut(), len), SOFTEDGE_OVERLAP);
+            assert_eq!(softedge_init(arena.cast(), bytes, len, arena, needed), SOFTEDGE_OVERLAP);
+            assert_eq!(softedge_init(bytes.cast_mut().cast(), bytes, len, arena, needed), SOFTEDGE_OVERLAP);
+        }
+        assert_eq!(check(file.bytes()), SOFTEDGE_OK, "the file is as it was");
+        assert_eq!(best(&engine), (SOFTEDGE_NO_ENGINE, GARBAGE));
+    }
+
+    #[test]
+    fn an_engine_that_was_not_made_does_nothing() {
+        let refused = |engine: *mut softedge_engine, expected| {
+            let (mut tensor, mut class, mut text, mut len) = (NOTHING, GARBAGE, null(), GARBAGE);
+            // SAFETY: null, misaligned or an engine of this test; and locals.
+            unsafe {
+                assert_eq!(softedge_input(engine, &mut tensor), expected);
+                assert_eq!(softedge_run(engine), expected);
+                assert_eq!(softedge_scores(engine, &mut tensor), expected);
+                assert_eq!(softedge_argmax(engine, &mut class), expected);
+                assert_eq!(softedge_label(engine, 0, &mut text, &mut len), expected);
+            }
+            assert!(tensor.values.is_null() && text.is_null());
+            assert_eq!((class, len), (GARBAGE, GARBAGE));
+        };
+        let mut engine = BLANK;
+        refused(null_mut(), SOFTEDGE_NULL);
+        refused(&mut engine, SOFTEDGE_NO_ENGINE);
+        refused((&raw mut engine).wrapping_byte_add(1), SOFTEDGE_MISALIGNED);
+        let (file, mut damaged) = (sound(), sound());
+        damaged.bytes_mut()[100] ^= 1;
+        let mut arena = arena_for(&file);
+        assert_eq!(init(&mut engine, file.bytes(), arena.bytes_mut()), SOFTEDGE_OK);
+        assert_eq!(init(&mut engine, damaged.bytes(), arena.bytes_mut()), SOFTEDGE_CHECKSUM);
+        refused(&mut engine, SOFTEDGE_NO_ENGINE);
+    }
+
+    #[test]
+    fn results_go_nowhere_but_where_they_can() {
+        let file = sound();
+        let (start, len) = (file.bytes().as_ptr().cast(), file.bytes().len());
+        with(&file, |engine| {
+            let (mut tensor, mut class, mut text, mut size) = (NOTHING, GARBAGE, null(), GARBAGE);
+            let odd_tensor = (&raw mut tensor).wrapping_byte_add(1);
+            let odd = (&raw mut class).wrapping_byte_add(1);
+            // SAFETY: an engine of this test; nothing is written to null or where it is not aligned.
+            unsafe {
+                assert_eq!(softedge_arena_bytes(start, len, null_mut()), SOFTEDGE_NULL);
+                assert_eq!(softedge_arena_bytes(start, len, odd), SOFTEDGE_MISALIGNED);
+                assert_eq!(softedge_input(engine, null_mut()), SOFTEDGE_NULL);
+                assert_eq!(softedge_input(engine, odd_tensor), SOFTEDGE_MISALIGNED);
+                assert_eq!(softedge_scores(engine, null_mut()), SOFTEDGE_NULL);
+                assert_eq!(softedge_scores(engine, odd_tensor), SOFTEDGE_MISALIGNED);
+                assert_eq!(softedge_argmax(engine, null_mut()), SOFTEDGE_NULL);
+                assert_eq!(softedge_argmax(engine, odd), SOFTEDGE_MISALIGNED);
+                assert_eq!(softedge_label(engine, 0, null_mut(), &mut size), SOFTEDGE_NULL);
+                assert_eq!(softedge_label(engine, 0, &mut text, null_mut()), SOFTEDGE_NULL);
+                assert_eq!(softedge_label(engine, 0, &mut text, odd), SOFTEDGE_MISALIGNED);
+            }
+            assert!(tensor.values.is_null() && text.is_null());
+            assert_eq!((class, size), (GARBAGE, GARBAGE));
+        });
+    }
+
+    #[test]
+    fn a_class_without_a_label_has_none() {
+        with(&sound(), |engine| {
+            assert_eq!(name(engine, 3), Err(SOFTEDGE_NO_LABEL));
+            assert_eq!(name(engine, usize::MAX), Err(SOFTEDGE_NO_LABEL));
+        });
+        with(&take(|p, _| p.labels.clear()), |engine| assert_eq!(name(engine, 0), Err(SOFTEDGE_NO_LABEL)));
+    }
+
+    #[test]
+    fn scores_of_floats_have_no_largest() {
+        let file = take(|p, _| {
+            let f = p.add("f", DType::F32, &[4], Role::Activation);
+            p.inputs.push(f);
+            p.outputs = Vec::from([f]);
+        });
+        with(&file, |engine| {
+            assert_eq!(described(softedge_scores, engine).element, softedge_type::SOFTEDGE_F32);
+            assert_eq!(best(engine), (SOFTEDGE_ELEMENT_TYPE, GARBAGE));
+        });
+    }
+
+    #[test]
+    fn the_numbers_of_codes_and_types_stay() {
+        let (needed, found, what, index, kind, at) = (0, 0, "", 0, 0, 0);
+        let errors = [
+            Error::Truncated { needed, found },
+            Error::NotAModel { found: 0 },
+            Error::Version { needed: 0, found: 0 },
+            Error::Checksum { needed: 0, found: 0 },
+            Error::Misaligned { needed, found },
+            Error::Malformed { at, what },
+            Error::Op { index, kind, what },
+            Error::UnsupportedOp { index, kind },
+            Error::TooSmall { what, needed, found },
+            Error::ReadOnly { what },
+            Error::ElementType { what, needed: "", found: "" },
+            Error::ArenaTaken,
+        ];
+        assert_eq!(errors.map(|e| softedge_code::from(e) as i32), core::array::from_fn(|i| i as i32 + 1));
+        let own = [SOFTEDGE_NULL, SOFTEDGE_LENGTH, SOFTEDGE_OVERLAP, SOFTEDGE_NO_ENGINE, SOFTEDGE_NO_LABEL];
+        assert_eq!(own.map(|code| code as i32), [100, 101, 102, 103, 104]);
+        assert_eq!(SOFTEDGE_OK as i32, 0);
+        let types = [DType::F32, DType::I32, DType::I16, DType::I8, DType::U8];
+        assert_eq!(types.map(|t| softedge_type::from(t) as u8), types.map(|t| t as u8));
+    }
+
+    #[test]
+    fn every_code_has_a_text_of_its_own() {
+        // SAFETY: never null, with a NUL at its end.
+        let text = |code| unsafe { CStr::from_ptr(softedge_error_text(code)) }.to_str().unwrap();
+        let codes: Vec<i32> = (0..=12).chain(100..=104).collect();
+        let mut texts: Vec<_> = codes.iter().map(|&code| text(code)).collect();
+        for stranger in [-1, 13, 99, 105, i32::MIN, i32::MAX] {
+            assert_eq!(text(stranger), "not a code of this library");
+        }
+        texts.push(text(-1));
+        texts.sort_unstable();
+        texts.dedup();
+        assert_eq!(texts.len(), codes.len() + 1);
+        assert!(texts.iter().all(|t| !t.is_empty()));
+    }
+}
