@@ -41,7 +41,8 @@ feature_sets=(
     "--features std"
     "--features train"
     "--features cli"
-    "--features cli,defmt,fast-math"
+    "--no-default-features --features capi"
+    "--features cli,capi,defmt,fast-math"
 )
 
 formatting() {
@@ -60,7 +61,15 @@ lints() {
 }
 
 documentation() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --features cli
+    RUSTDOCFLAGS="-D warnings" cargo doc --quiet --no-deps --features cli,capi
+}
+
+# Whether include/softedge.h is what cbindgen makes of src/capi.rs.
+c_header() {
+    cbindgen --quiet --config cbindgen.toml src/capi.rs --output include/softedge.h --verify || {
+        echo "include/softedge.h is not of this src/capi.rs: run the same without --verify" >&2
+        return 1
+    }
 }
 
 # The library with all that a device can use, for every core; without, it is built for the boards. With
@@ -80,7 +89,8 @@ firmware_lints() {
     has_target "$target" || return 0
     export CARGO_TARGET_DIR=$PWD/target/firmware SOFTEDGE_MODEL=$PWD/firmware-examples/minimal/src/gesture.soft
     local clippy=(cargo clippy --quiet --release)
-    for package in firmware-examples/*/; do
+    for package in firmware-examples/*/Cargo.toml; do
+        package=${package%Cargo.toml}
         cd "$package"
         case $package in
             */bench/) # its firmware, and the host's program that runs it
@@ -97,6 +107,10 @@ boards() {
     cargo test --quiet --features cli --test boards -- --nocapture
 }
 
+c_firmware() {
+    cargo test --quiet --features cli --test c -- --nocapture
+}
+
 # What the ops cost on every core, against what they cost when firmware-examples/bench/expected.toml was written.
 instruction_counts() {
     export CARGO_TARGET_DIR=$PWD/target/firmware
@@ -106,7 +120,7 @@ instruction_counts() {
 # The library as a device has it: plain matrix products, libm and micromath in place of `std`.
 plain_tests() {
     local features
-    for features in alloc alloc,fast-math; do
+    for features in alloc,capi alloc,fast-math; do
         cargo test --quiet --lib --no-default-features --features "$features"
     done
 }
@@ -119,12 +133,18 @@ setup_host
 step "formatting" formatting
 step "lints" lints
 step "documentation" documentation
+if able "C header" setup_cbindgen; then
+    step "C header" c_header
+fi
 if able "bare-metal builds" setup_bare_targets; then
     (step "bare-metal builds" bare_builds)
     (step "lints of the firmware" firmware_lints)
     if able "emulated boards" setup_emulators; then
         step "emulated boards" boards
         (step "instruction counts" instruction_counts)
+        if able "C firmware" setup_c; then
+            step "C firmware" c_firmware
+        fi
     fi
 fi
 if able "full Fashion-MNIST" setup_data; then

@@ -15,7 +15,11 @@
 //! | [`format`] | the `.soft` file: const-checked view and writer |
 //! | [`engine`] | executors over a checked Program |
 //!
-//! The host adds [`model`] (configuration to Program), [`quant`], [`train`] and [`data`].
+//! The host adds [`model`] (configuration to Program), [`quant`], [`train`] and [`data`]; firmware in C
+//! goes through `capi`.
+//!
+//! `unsafe` is allowed in three places, where every block says why it is sound: `arch`, the memory of the
+//! engine (`engine/arena.rs`) and `capi`.
 #![cfg_attr(not(test), no_std)]
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
@@ -48,6 +52,9 @@ pub mod program;
 pub mod format;
 
 pub mod engine;
+
+#[cfg(feature = "capi")]
+pub mod capi;
 
 #[cfg(feature = "alloc")]
 #[forbid(unsafe_code)]

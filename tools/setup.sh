@@ -79,6 +79,22 @@ setup_emulators() {
     need qemu-system-riscv32 "$riscv"
 }
 
+# Compilers for C and C++, for the host and for Arm.
+setup_c() {
+    need make make
+    need c++ g++ libc6-dev
+    need arm-none-eabi-gcc gcc-arm-none-eabi
+}
+
+# Makes include/softedge.h; another version may lay it out differently.
+cbindgen_version=0.29.4
+
+setup_cbindgen() {
+    [ "$(cbindgen --version 2>/dev/null)" = "cbindgen $cbindgen_version" ] && return
+    say "installing cbindgen $cbindgen_version"
+    cargo install --quiet --locked --version "$cbindgen_version" cbindgen || fail "needs cbindgen $cbindgen_version from crates.io"
+}
+
 # The library `core` for every bare-metal target: from rustup, else Debian's compiler and sources.
 setup_bare_targets() {
     local target missing=()
@@ -112,5 +128,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     setup_host
     setup_emulators
     setup_bare_targets
+    setup_c
+    setup_cbindgen
     setup_data
 fi

@@ -183,7 +183,8 @@ impl<'a, S: Runs> Executor<'a, S> {
         elements_mut(self.tensor_mut(id).unwrap_or_default())
     }
 
-    fn scores<T: Element>(&self) -> Scores<'_, T> {
+    /// The first output, which is of type `T`.
+    pub(crate) fn scores<T: Element>(&self) -> Scores<'_, T> {
         let id = self.view().output_id(0);
         Scores { values: elements(self.tensor(id)), view: self.view() }
     }
