@@ -1,7 +1,7 @@
 //! Integers to another scale.
 //!
 //! All three compute `q = floor((v multiplier + 2^(shift-1)) / 2^shift)` (fixed point's
-//! [`requantise`]) with one multiplier for the tensor: the real factor is
+//! [`requantise`](crate::math::fixed::requantise)) with one multiplier for the tensor: the real factor is
 //! `multiplier / 2^shift = s_in / s_out`, by [`Multiplier`](crate::math::fixed::Multiplier).
 
 use super::{Signature, i8s, i16s};
