@@ -191,6 +191,14 @@ impl softmax::Core for Dsp {
     }
 
     #[inline(always)]
+    fn weights(decay: &Decay, pair: &mut [[i32; PAIR]], largest: &[i32; PAIR]) {
+        match &decay.narrow {
+            Some(narrow) => wide::weights(narrow, pair, largest),
+            None => softmax::weights(decay, pair, largest),
+        }
+    }
+
+    #[inline(always)]
     fn weigh(x: &[[i32; PAIR]], v: &[i8], width: usize) -> [[i32; QUAD]; PAIR] {
         wide::weigh(x, v, width)
     }
@@ -273,30 +281,53 @@ fn pair_norms(pair: &[i32]) -> [i32; TILE_COLUMNS] {
     words.fold([0; TILE_COLUMNS], |[a, b], &[x, y]| [smlad(x, x, a), smlad(y, y, b)])
 }
 
-/// `sum (a_i - b_i)^2`.
+/// `sum (a_i - b_i)^2` for four `b` of the length of `a`.
 #[inline(always)]
-pub(in crate::arch) fn squared_distance(a: &[i8], b: &[i8]) -> i32 {
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
-    let sum = a.iter().zip(b).fold(0, |sum, (&a, &b)| add_squares(a, b, sum));
-    if a_rest.is_empty() { sum } else { add_squares(padded(a_rest), padded(b_rest), sum) }
+pub(in crate::arch) fn squared_distances(a: &[i8], b: [&[i8]; TILE_ROWS]) -> [i32; TILE_ROWS] {
+    let (groups, rest) = a.as_chunks();
+    let [b0, b1, b2, b3] = b.map(|b| b.as_chunks().0);
+    let mut sums = [0; TILE_ROWS];
+    for ((((&a, &b0), &b1), &b2), &b3) in groups.iter().zip(b0).zip(b1).zip(b2).zip(b3) {
+        let a = widened(a);
+        sums = [(b0, sums[0]), (b1, sums[1]), (b2, sums[2]), (b3, sums[3])].map(|(b, sum)| add_squares(a, b, sum));
+    }
+    if !rest.is_empty() {
+        let a = widened(padded(rest));
+        for (sum, b) in sums.iter_mut().zip(b) {
+            *sum = add_squares(a, padded(b.as_chunks::<GROUP>().1), *sum);
+        }
+    }
+    sums
+}
+
+/// The values 0 and 2 of a group, then 1 and 3.
+#[inline(always)]
+fn widened(group: [i8; GROUP]) -> [i32; 2] {
+    let group = i32::from_le_bytes(group.map(|v| v as u8));
+    let (even, odd);
+    // SAFETY: two instructions between registers, which every core with packed products has.
+    unsafe {
+        asm!(
+            "sxtb16 {even}, {group}", "sxtb16 {odd}, {group}, ror #8",
+            group = in(reg) group, even = out(reg) even, odd = lateout(reg) odd,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    [even, odd]
 }
 
 /// `sum` and the squared differences of a group.
 #[inline(always)]
-fn add_squares(a: [i8; GROUP], b: [i8; GROUP], sum: i32) -> i32 {
-    let [a, b] = [a, b].map(|group| i32::from_le_bytes(group.map(|v| v as u8)));
-    let (even, odd): (i32, i32);
-    // SAFETY: instructions between registers, which every core with packed products has. The differences set
-    // the flags of bytes, which nothing here relies upon.
-    unsafe {
-        asm!(
-            "sxtb16 {even}, {a}", "sxtb16 {t}, {b}", "ssub16 {even}, {even}, {t}",
-            "sxtb16 {odd}, {a}, ror #8", "sxtb16 {t}, {b}, ror #8", "ssub16 {odd}, {odd}, {t}",
-            a = in(reg) a, b = in(reg) b, t = out(reg) _, even = out(reg) even, odd = out(reg) odd,
-            options(pure, nomem, nostack)
-        );
+fn add_squares(a: [i32; 2], b: [i8; GROUP], mut sum: i32) -> i32 {
+    for (a, b) in a.into_iter().zip(widened(b)) {
+        let difference;
+        // SAFETY: as above. It sets the flags of bytes, which nothing here relies upon.
+        unsafe {
+            asm!("ssub16 {}, {}, {}", lateout(reg) difference, in(reg) a, in(reg) b, options(pure, nomem, nostack))
+        };
+        sum = smlad(difference, difference, sum);
     }
-    smlad(odd, odd, smlad(even, even, sum))
+    sum
 }
 
 #[inline(always)]

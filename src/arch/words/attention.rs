@@ -99,6 +99,15 @@ impl softmax::Core for Words {
 
     #[cfg(cortex_m = "v7")]
     #[inline(always)]
+    fn weights(decay: &Decay, pair: &mut [[i32; softmax::PAIR]], largest: &[i32; softmax::PAIR]) {
+        match &decay.narrow {
+            Some(narrow) => crate::arch::wide::weights(narrow, pair, largest),
+            None => softmax::weights(decay, pair, largest),
+        }
+    }
+
+    #[cfg(cortex_m = "v7")]
+    #[inline(always)]
     fn weigh(x: &[[i32; softmax::PAIR]], v: &[i8], width: usize) -> [[i32; softmax::QUAD]; softmax::PAIR] {
         crate::arch::wide::weigh(x, v, width)
     }
