@@ -213,13 +213,13 @@ pub(crate) fn kernel_apply_by_words(
     words::attention::apply(k, q, u, outputs, y, scratch);
 }
 
-/// `sum (a_i - b_i)^2` for four `b` of the length of `a`, each below 2^31.
+/// `sum (a_i - b_i)^2` over slices of the same length, below 2^31.
 #[inline(always)]
-pub(crate) fn squared_distances(a: &[i8], b: [&[i8]; 4]) -> [i32; 4] {
+pub(crate) fn squared_distance(a: &[i8], b: &[i8]) -> i32 {
     #[cfg(cortex_m = "dsp")]
-    return cortex_m_dsp::attention::squared_distances(a, b);
+    return cortex_m_dsp::attention::squared_distance(a, b);
     #[cfg(not(cortex_m = "dsp"))]
-    b.map(|b| a.iter().zip(b).map(|(&a, &b)| (i32::from(a) - i32::from(b)).pow(2)).sum())
+    a.iter().zip(b).map(|(&a, &b)| (i32::from(a) - i32::from(b)).pow(2)).sum()
 }
 
 /// `sum a_i b_i` over the shorter of two slices, in 64 bits. Wraps: each caller says why it does not.

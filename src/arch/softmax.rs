@@ -45,10 +45,18 @@ impl Softmax {
     }
 }
 
+/// Where the scores of four queries with two keys go, two queries side by side, and the largest so far.
+#[repr(C)]
+pub(super) struct Scores<'a> {
+    pub(super) first: &'a mut [[i32; PAIR]; TILE_COLUMNS],
+    pub(super) second: &'a mut [[i32; PAIR]; TILE_COLUMNS],
+    pub(super) largest: &'a mut [i32; TILE_ROWS],
+}
+
 /// How a core does it.
 pub(super) trait Core: products::Core {
-    /// The scalar products of four widened queries with two keys, for which there is `space`.
-    fn dots(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32]) -> [[i32; TILE_COLUMNS]; TILE_ROWS];
+    /// The scores of four widened queries with two keys, for which there is `space`.
+    fn scores(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32], scores: Scores<'_>);
 
     /// Turns the scores of two queries, the largest of which are given, into their weights.
     #[inline(always)]
@@ -115,18 +123,18 @@ fn scores<C: Core>(
     second: &mut [[i32; PAIR]],
 ) -> [i32; TILE_ROWS] {
     let mut largest = [i32::MIN; TILE_ROWS];
-    let pairs = first.chunks_mut(TILE_COLUMNS).zip(second.chunks_mut(TILE_COLUMNS));
-    for ((first, second), j) in pairs.zip((0..).step_by(TILE_COLUMNS)) {
-        // Where there is no second key, the first once more: its scores are dropped.
-        let key = s.row(keys, j);
-        let next = s.row(keys, j + 1);
-        let tile = C::dots(queries, [key, if next.is_empty() { key } else { next }], space);
-        for (largest, scores) in largest.iter_mut().zip(tile) {
-            *largest = scores.into_iter().fold(*largest, i32::max);
-        }
-        for (j, (first, second)) in first.iter_mut().zip(second).enumerate() {
-            (*first, *second) = ([tile[0][j], tile[1][j]], [tile[2][j], tile[3][j]]);
-        }
+    let ((first, first_rest), (second, second_rest)) = (first.as_chunks_mut(), second.as_chunks_mut());
+    let whole = first.len() * TILE_COLUMNS;
+    for ((first, second), j) in first.iter_mut().zip(second).zip((0..).step_by(TILE_COLUMNS)) {
+        let scores = Scores { first, second, largest: &mut largest };
+        C::scores(queries, [s.row(keys, j), s.row(keys, j + 1)], space, scores);
+    }
+    if let ([first], [second]) = (first_rest, second_rest) {
+        // The last key twice: its second scores are dropped.
+        let (mut a, mut b) = ([[0; PAIR]; TILE_COLUMNS], [[0; PAIR]; TILE_COLUMNS]);
+        let scores = Scores { first: &mut a, second: &mut b, largest: &mut largest };
+        C::scores(queries, [s.row(keys, whole); TILE_COLUMNS], space, scores);
+        (*first, *second) = (a[0], b[0]);
     }
     largest
 }

@@ -4,7 +4,7 @@
 //! folded into the tokens before they come here.
 
 use super::{Signature, f32s, i8s, i16s, size};
-use crate::arch::{squared_distances, vectorised};
+use crate::arch::{squared_distance, vectorised};
 use crate::math::fixed::{Decay, MAX_SHIFT, MIN_SHIFT};
 use crate::math::float::exp;
 
@@ -195,14 +195,10 @@ pub fn forward_i8(s: &GramI8, l: &[i8], a: &mut [i16]) {
     for (h, a) in a.chunks_exact_mut(m * m).enumerate() {
         let landmark = |i: usize| &l[(i * heads + h) * d..][..d];
         for i in 0..m {
-            for j in (0..=i).step_by(4) {
-                // What lies behind `i` is there once more.
-                let distances = squared_distances(landmark(i), core::array::from_fn(|k| landmark(i.min(j + k))));
-                for (j, distance) in (j..=i).zip(distances) {
-                    let value = decay.value(distance) as i16;
-                    a[i * m + j] = value;
-                    a[j * m + i] = value;
-                }
+            for j in 0..=i {
+                let value = decay.value(squared_distance(landmark(i), landmark(j))) as i16;
+                a[i * m + j] = value;
+                a[j * m + i] = value;
             }
         }
     }

@@ -5,7 +5,7 @@
 use super::{COLUMNS_STEP, Dsp, GROUP, Tile, Tiles, padded, tile_sums, tiles_i8, widen_columns};
 use crate::arch::attention::{Kernel, Outputs, Plan, next};
 use crate::arch::products::{Columns, Core, TILE_COLUMNS, TILE_ROWS};
-use crate::arch::softmax::{self, PAIR, QUAD};
+use crate::arch::softmax::{self, PAIR, QUAD, Scores};
 use crate::arch::wide;
 use crate::math::fixed::{Decay, EXP2, Exp2Neg};
 use core::arch::{asm, naked_asm};
@@ -185,9 +185,16 @@ fn widen_tokens(k: &Kernel<'_>, v: &[i8], tokens: usize, panel: &mut [i32]) {
 
 impl softmax::Core for Dsp {
     #[inline(always)]
-    fn dots(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32]) -> Tile {
+    fn scores(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32], scores: Scores<'_>) {
         widen_columns(keys, space);
-        sums(queries, space)
+        if !space.is_empty()
+            && space.len() % COLUMNS_STEP == 0
+            && queries.len() * TILE_COLUMNS == space.len() * TILE_ROWS
+        {
+            let Range { start: w, end: w_end } = space.as_ptr_range();
+            // SAFETY: the keys have at least one group, the queries as many.
+            unsafe { self::scores(queries.as_ptr(), w, w_end, &scores) };
+        }
     }
 
     #[inline(always)]
@@ -281,53 +288,30 @@ fn pair_norms(pair: &[i32]) -> [i32; TILE_COLUMNS] {
     words.fold([0; TILE_COLUMNS], |[a, b], &[x, y]| [smlad(x, x, a), smlad(y, y, b)])
 }
 
-/// `sum (a_i - b_i)^2` for four `b` of the length of `a`.
+/// `sum (a_i - b_i)^2`.
 #[inline(always)]
-pub(in crate::arch) fn squared_distances(a: &[i8], b: [&[i8]; TILE_ROWS]) -> [i32; TILE_ROWS] {
-    let (groups, rest) = a.as_chunks();
-    let [b0, b1, b2, b3] = b.map(|b| b.as_chunks().0);
-    let mut sums = [0; TILE_ROWS];
-    for ((((&a, &b0), &b1), &b2), &b3) in groups.iter().zip(b0).zip(b1).zip(b2).zip(b3) {
-        let a = widened(a);
-        sums = [(b0, sums[0]), (b1, sums[1]), (b2, sums[2]), (b3, sums[3])].map(|(b, sum)| add_squares(a, b, sum));
-    }
-    if !rest.is_empty() {
-        let a = widened(padded(rest));
-        for (sum, b) in sums.iter_mut().zip(b) {
-            *sum = add_squares(a, padded(b.as_chunks::<GROUP>().1), *sum);
-        }
-    }
-    sums
-}
-
-/// The values 0 and 2 of a group, then 1 and 3.
-#[inline(always)]
-fn widened(group: [i8; GROUP]) -> [i32; 2] {
-    let group = i32::from_le_bytes(group.map(|v| v as u8));
-    let (even, odd);
-    // SAFETY: two instructions between registers, which every core with packed products has.
-    unsafe {
-        asm!(
-            "sxtb16 {even}, {group}", "sxtb16 {odd}, {group}, ror #8",
-            group = in(reg) group, even = out(reg) even, odd = lateout(reg) odd,
-            options(pure, nomem, nostack, preserves_flags)
-        );
-    }
-    [even, odd]
+pub(in crate::arch) fn squared_distance(a: &[i8], b: &[i8]) -> i32 {
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
+    let sum = a.iter().zip(b).fold(0, |sum, (&a, &b)| add_squares(a, b, sum));
+    if a_rest.is_empty() { sum } else { add_squares(padded(a_rest), padded(b_rest), sum) }
 }
 
 /// `sum` and the squared differences of a group.
 #[inline(always)]
-fn add_squares(a: [i32; 2], b: [i8; GROUP], mut sum: i32) -> i32 {
-    for (a, b) in a.into_iter().zip(widened(b)) {
-        let difference;
-        // SAFETY: as above. It sets the flags of bytes, which nothing here relies upon.
-        unsafe {
-            asm!("ssub16 {}, {}, {}", lateout(reg) difference, in(reg) a, in(reg) b, options(pure, nomem, nostack))
-        };
-        sum = smlad(difference, difference, sum);
+fn add_squares(a: [i8; GROUP], b: [i8; GROUP], sum: i32) -> i32 {
+    let [a, b] = [a, b].map(|group| i32::from_le_bytes(group.map(|v| v as u8)));
+    let (even, odd): (i32, i32);
+    // SAFETY: instructions between registers, which every core with packed products has. The differences set
+    // the flags of bytes, which nothing here relies upon.
+    unsafe {
+        asm!(
+            "sxtb16 {even}, {a}", "sxtb16 {t}, {b}", "ssub16 {even}, {even}, {t}",
+            "sxtb16 {odd}, {a}, ror #8", "sxtb16 {t}, {b}, ror #8", "ssub16 {odd}, {odd}, {t}",
+            a = in(reg) a, b = in(reg) b, t = out(reg) _, even = out(reg) even, odd = out(reg) odd,
+            options(pure, nomem, nostack)
+        );
     }
-    sum
+    smlad(odd, odd, smlad(even, even, sum))
 }
 
 #[inline(always)]
@@ -571,5 +555,41 @@ unsafe extern "C" fn widen_two(a: *const [i8; GROUP], b: *const [i8; GROUP], n: 
         "bne 1b",
         "pop {{r4-r9}}",
         "bx lr",
+    )
+}
+
+/// The scores of four queries with two keys, and the largest so far.
+#[unsafe(naked)]
+unsafe extern "C" fn scores(x: *const i32, w: *const i32, w_end: *const i32, scores: *const Scores<'_>) {
+    macro_rules! larger {
+        ($than:literal, $score:literal) => {
+            concat!("cmp ", $score, ", ", $than, "\n", "it gt\n", "movgt ", $than, ", ", $score, "\n")
+        };
+    }
+    naked_asm!(
+        isa!(),
+        // w_end is to lie at [sp, #4].
+        "push {{r1-r11, lr}}",
+        "movs r4, #0",
+        "movs r5, #0",
+        multiply!(),
+        "ldr r12, [sp, #8]",
+        "ldm r12, {{r0-r2}}",
+        "strd r4, r6, [r0]",
+        "strd r5, r7, [r0, #8]",
+        "strd r8, r10, [r1]",
+        "strd r9, r11, [r1, #8]",
+        "ldm r2, {{r0, r1, r3, r12}}",
+        larger!("r0", "r4"),
+        larger!("r0", "r5"),
+        larger!("r1", "r6"),
+        larger!("r1", "r7"),
+        larger!("r3", "r8"),
+        larger!("r3", "r9"),
+        larger!("r12", "r10"),
+        larger!("r12", "r11"),
+        "stm r2, {{r0, r1, r3, r12}}",
+        "add sp, #12",
+        "pop {{r4-r11, pc}}",
     )
 }
