@@ -45,10 +45,24 @@ impl Softmax {
     }
 }
 
-/// How a core multiplies.
+/// Where the scores of four queries with two keys go, two queries side by side, and the largest so far.
+#[repr(C)]
+pub(super) struct Scores<'a> {
+    pub(super) first: &'a mut [[i32; PAIR]; TILE_COLUMNS],
+    pub(super) second: &'a mut [[i32; PAIR]; TILE_COLUMNS],
+    pub(super) largest: &'a mut [i32; TILE_ROWS],
+}
+
+/// How a core does it.
 pub(super) trait Core: products::Core {
-    /// The scalar products of four widened queries with two keys, for which there is `space`.
-    fn dots(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32]) -> [[i32; TILE_COLUMNS]; TILE_ROWS];
+    /// The scores of four widened queries with two keys, for which there is `space`.
+    fn scores(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32], scores: Scores<'_>);
+
+    /// Turns the scores of two queries, the largest of which are given, into their weights.
+    #[inline(always)]
+    fn weights(decay: &Decay, pair: &mut [[i32; PAIR]], largest: &[i32; PAIR]) {
+        weights(decay, pair, largest);
+    }
 
     /// `sum_j x_j v_j` for two queries and four channels, the first of every `width` values of `v`. There are as
     /// many values as weights.
@@ -78,7 +92,7 @@ pub(super) fn run<C: Core>(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i
         for ((pair, largest), y) in
             [&mut *first, &mut *second].into_iter().zip(largest).zip(y.chunks_mut(PAIR * s.width))
         {
-            (0..PAIR).for_each(|lane| weights(&s.decay, pair, lane, largest[lane]));
+            C::weights(&s.decay, pair, largest);
             for c in (0..s.d).step_by(QUAD) {
                 let v = v.get(s.first + c..).unwrap_or_default();
                 // Four channels for the core; what is over here, which may belong to another head.
@@ -109,39 +123,65 @@ fn scores<C: Core>(
     second: &mut [[i32; PAIR]],
 ) -> [i32; TILE_ROWS] {
     let mut largest = [i32::MIN; TILE_ROWS];
-    let pairs = first.chunks_mut(TILE_COLUMNS).zip(second.chunks_mut(TILE_COLUMNS));
-    for ((first, second), j) in pairs.zip((0..).step_by(TILE_COLUMNS)) {
-        // Where there is no second key, the first once more: its scores are dropped.
-        let key = s.row(keys, j);
-        let next = s.row(keys, j + 1);
-        let tile = C::dots(queries, [key, if next.is_empty() { key } else { next }], space);
-        for (largest, scores) in largest.iter_mut().zip(tile) {
-            *largest = scores.into_iter().fold(*largest, i32::max);
-        }
-        for (j, (first, second)) in first.iter_mut().zip(second).enumerate() {
-            (*first, *second) = ([tile[0][j], tile[1][j]], [tile[2][j], tile[3][j]]);
-        }
+    let ((first, first_rest), (second, second_rest)) = (first.as_chunks_mut(), second.as_chunks_mut());
+    let whole = first.len() * TILE_COLUMNS;
+    for ((first, second), j) in first.iter_mut().zip(second).zip((0..).step_by(TILE_COLUMNS)) {
+        let scores = Scores { first, second, largest: &mut largest };
+        C::scores(queries, [s.row(keys, j), s.row(keys, j + 1)], space, scores);
+    }
+    if let ([first], [second]) = (first_rest, second_rest) {
+        // The last key twice: its second scores are dropped.
+        let (mut a, mut b) = ([[0; PAIR]; TILE_COLUMNS], [[0; PAIR]; TILE_COLUMNS]);
+        let scores = Scores { first: &mut a, second: &mut b, largest: &mut largest };
+        C::scores(queries, [s.row(keys, whole); TILE_COLUMNS], space, scores);
+        (*first, *second) = (a[0], b[0]);
     }
     largest
 }
 
-/// Turns the scores of a query into its weights, in Q23.
-#[inline(always)]
-fn weights(decay: &Decay, pair: &mut [[i32; PAIR]], lane: usize, largest: i32) {
-    let mut total = 0;
-    for x in pair.iter_mut() {
-        x[lane] = decay.value(largest - x[lane]);
-        total += x[lane] as u32;
+/// See [`Core::weights`].
+pub(super) fn weights(decay: &Decay, pair: &mut [[i32; PAIR]], largest: &[i32; PAIR]) {
+    let totals = core::array::from_fn(|lane| {
+        let mut total = 0;
+        for x in pair.iter_mut() {
+            x[lane] = decay.value(largest[lane] - x[lane]);
+            total += x[lane] as u32;
+        }
+        total
+    });
+    Shares::new(totals).apply(pair);
+}
+
+/// From the exponentials of two queries to their weights in Q23, `round_shift(p inverse, 40 - zeros)`: by the
+/// high word of `2^16 p inverse`.
+#[repr(C)]
+pub(super) struct Shares {
+    inverse: [u32; PAIR],
+    round: [u32; PAIR],
+    shift: [u32; PAIR],
+}
+
+impl Shares {
+    /// From the sums of the exponentials.
+    #[inline(always)]
+    pub(super) fn new(totals: [u32; PAIR]) -> Self {
+        // The largest exponential is 32767, so a total has 1 to 17 leading zeros.
+        let shift = totals.map(|total| 24 - total.leading_zeros());
+        Self {
+            inverse: totals.map(|total| reciprocal(total << total.leading_zeros())),
+            round: shift.map(|shift| 1 << (shift - 1)),
+            shift,
+        }
     }
-    // The largest value is 32767, so the total has 1 to 17 leading zeros.
-    let zeros = total.leading_zeros();
-    let inverse = reciprocal(total << zeros);
-    // `round_shift(p inverse, 40 - zeros)`, by the high word of `2^16 p inverse`.
-    let shift = 24 - zeros;
-    let round = 1 << (shift - 1);
-    for x in pair {
-        let high = (u64::from((x[lane] as u32) << 16) * u64::from(inverse)) >> 32;
-        x[lane] = ((high as u32 + round) >> shift) as i32;
+
+    #[inline(always)]
+    fn apply(&self, pair: &mut [[i32; PAIR]]) {
+        for (lane, &inverse) in self.inverse.iter().enumerate() {
+            for x in pair.iter_mut() {
+                let high = (u64::from((x[lane] as u32) << 16) * u64::from(inverse)) >> 32;
+                x[lane] = ((high as u32 + self.round[lane]) >> self.shift[lane]) as i32;
+            }
+        }
     }
 }
 

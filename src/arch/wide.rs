@@ -1,7 +1,8 @@
 //! Products of 32 bits on Cortex-M cores with Thumb-2, which sum them in one instruction.
 #![allow(unsafe_code)]
 
-use super::softmax::{PAIR, QUAD};
+use super::softmax::{PAIR, QUAD, Shares};
+use crate::math::fixed::{EXP2, Exp2Neg};
 use core::arch::naked_asm;
 use core::ops::Range;
 
@@ -125,5 +126,94 @@ unsafe extern "C" fn weigh_quad(
         "pop {{r0}}",
         "stm r0, {{r4-r11}}",
         "pop {{r4-r11, pc}}",
+    )
+}
+
+/// [`Core::weights`](super::softmax::Core::weights), for factors that have the narrow form.
+#[inline(always)]
+pub(super) fn weights(decay: &Exp2Neg, pair: &mut [[i32; PAIR]], largest: &[i32; PAIR]) {
+    if pair.is_empty() {
+        return;
+    }
+    let (x, n) = (pair.as_mut_ptr(), pair.len());
+    // SAFETY: there are `n` pairs, at least one, of which both calls read and write either word.
+    unsafe {
+        let first = decay_column(x.cast(), n, decay, &EXP2, largest[0]);
+        let second = decay_column(x.cast::<i32>().add(1), n, decay, &EXP2, largest[1]);
+        share(x, n, &Shares::new([first, second]));
+    }
+}
+
+/// Replaces every other word from `x` on, `n > 0` of them, by the exponential of its distance to `largest`;
+/// their sum.
+#[unsafe(naked)]
+unsafe extern "C" fn decay_column(
+    x: *mut i32,
+    n: usize,
+    decay: *const Exp2Neg,
+    table: *const [[u32; 2]; 128],
+    largest: i32,
+) -> u32 {
+    naked_asm!(
+        "push {{r4-r11, lr}}",
+        "ldr r11, [sp, #36]",
+        "mov r6, r3",
+        "add r1, r0, r1, lsl #3",
+        "ldm r2, {{r2-r5}}",
+        "mov r7, #256",
+        "mov lr, #0",
+        "1:",
+        "ldr r8, [r0]",
+        "sub r8, r11, r8",
+        "cmp r8, r2",
+        "bhs 3f",
+        "lsl r8, r3",
+        "smull r10, r8, r8, r4",
+        "add r8, r5",
+        "ubfx r10, r8, #18, #7",
+        "add r10, r6, r10, lsl #3",
+        "ldrd r9, r10, [r10]",
+        "ubfx r12, r8, #9, #9",
+        "mla r10, r10, r12, r7",
+        "lsr r8, r8, #25",
+        "sub r9, r9, r10, lsr #9",
+        "lsr r9, r8",
+        "add r9, #1",
+        "usat r8, #15, r9, asr #1",
+        "add lr, r8",
+        "2:",
+        "str r8, [r0], #8",
+        "cmp r0, r1",
+        "bne 1b",
+        "mov r0, lr",
+        "pop {{r4-r11, pc}}",
+        "3:",
+        "mov r8, #0",
+        "b 2b",
+    )
+}
+
+/// [`Shares`] of `n > 0` pairs.
+#[unsafe(naked)]
+unsafe extern "C" fn share(x: *mut [i32; PAIR], n: usize, shares: *const Shares) {
+    naked_asm!(
+        "push {{r4-r10}}",
+        "add r1, r0, r1, lsl #3",
+        "ldm r2, {{r2-r7}}",
+        "1:",
+        "ldrd r8, r9, [r0]",
+        "lsl r8, r8, #16",
+        "lsl r9, r9, #16",
+        "umull r10, r8, r8, r2",
+        "umull r10, r9, r9, r3",
+        "add r8, r4",
+        "add r9, r5",
+        "lsr r8, r6",
+        "lsr r9, r7",
+        "strd r8, r9, [r0], #8",
+        "cmp r0, r1",
+        "bne 1b",
+        "pop {{r4-r10}}",
+        "bx lr",
     )
 }

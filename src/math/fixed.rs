@@ -330,13 +330,8 @@ impl Exp2Neg {
 /// `x` saturated to 32 bits.
 #[inline(always)]
 pub const fn saturate_i32(x: i64) -> i32 {
-    if x < i32::MIN as i64 {
-        i32::MIN
-    } else if x > i32::MAX as i64 {
-        i32::MAX
-    } else {
-        x as i32
-    }
+    let low = x as i32;
+    if x == low as i64 { low } else { i32::MAX ^ (x >> 63) as i32 }
 }
 
 /// `x` saturated to 8 bits.

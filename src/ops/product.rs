@@ -146,10 +146,13 @@ pub fn forward_q22(s: &ProductQ22, inv: &[i32], w: &[i32], u: &mut [i16], e: &mu
             // Below this shift the largest value would not fit 15 bits.
             let least = (u64::BITS - bits.leading_zeros()).saturating_sub(16);
             // Twice the shifted values, at most 2^17.
+            let mut twice = 0;
             for (x, &sum) in column.iter_mut().zip(&*sums) {
                 *x = if least > 0 { join(sum) >> (least - 1) } else { join(sum) << 1 } as i32;
+                twice += x.unsigned_abs();
             }
-            let mut more = 0;
+            // Rounding takes at most half from each magnitude: below this shift their sum would be too large.
+            let mut more = u32::BITS - (twice / (2 * (65536 + MAX_LANDMARKS as u32))).leading_zeros();
             while !fits(column, more) {
                 more += 1;
             }

@@ -5,7 +5,7 @@
 use super::{COLUMNS_STEP, Dsp, GROUP, Tile, Tiles, padded, tile_sums, tiles_i8, widen_columns};
 use crate::arch::attention::{Kernel, Outputs, Plan, next};
 use crate::arch::products::{Columns, Core, TILE_COLUMNS, TILE_ROWS};
-use crate::arch::softmax::{self, PAIR, QUAD};
+use crate::arch::softmax::{self, PAIR, QUAD, Scores};
 use crate::arch::wide;
 use crate::math::fixed::{Decay, EXP2, Exp2Neg};
 use core::arch::{asm, naked_asm};
@@ -185,9 +185,24 @@ fn widen_tokens(k: &Kernel<'_>, v: &[i8], tokens: usize, panel: &mut [i32]) {
 
 impl softmax::Core for Dsp {
     #[inline(always)]
-    fn dots(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32]) -> Tile {
+    fn scores(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32], scores: Scores<'_>) {
         widen_columns(keys, space);
-        sums(queries, space)
+        if !space.is_empty()
+            && space.len() % COLUMNS_STEP == 0
+            && queries.len() * TILE_COLUMNS == space.len() * TILE_ROWS
+        {
+            let Range { start: w, end: w_end } = space.as_ptr_range();
+            // SAFETY: the keys have at least one group, the queries as many.
+            unsafe { self::scores(queries.as_ptr(), w, w_end, &scores) };
+        }
+    }
+
+    #[inline(always)]
+    fn weights(decay: &Decay, pair: &mut [[i32; PAIR]], largest: &[i32; PAIR]) {
+        match &decay.narrow {
+            Some(narrow) => wide::weights(narrow, pair, largest),
+            None => softmax::weights(decay, pair, largest),
+        }
     }
 
     #[inline(always)]
@@ -540,5 +555,41 @@ unsafe extern "C" fn widen_two(a: *const [i8; GROUP], b: *const [i8; GROUP], n: 
         "bne 1b",
         "pop {{r4-r9}}",
         "bx lr",
+    )
+}
+
+/// The scores of four queries with two keys, and the largest so far.
+#[unsafe(naked)]
+unsafe extern "C" fn scores(x: *const i32, w: *const i32, w_end: *const i32, scores: *const Scores<'_>) {
+    macro_rules! larger {
+        ($than:literal, $score:literal) => {
+            concat!("cmp ", $score, ", ", $than, "\n", "it gt\n", "movgt ", $than, ", ", $score, "\n")
+        };
+    }
+    naked_asm!(
+        isa!(),
+        // w_end is to lie at [sp, #4].
+        "push {{r1-r11, lr}}",
+        "movs r4, #0",
+        "movs r5, #0",
+        multiply!(),
+        "ldr r12, [sp, #8]",
+        "ldm r12, {{r0-r2}}",
+        "strd r4, r6, [r0]",
+        "strd r5, r7, [r0, #8]",
+        "strd r8, r10, [r1]",
+        "strd r9, r11, [r1, #8]",
+        "ldm r2, {{r0, r1, r3, r12}}",
+        larger!("r0", "r4"),
+        larger!("r0", "r5"),
+        larger!("r1", "r6"),
+        larger!("r1", "r7"),
+        larger!("r3", "r8"),
+        larger!("r3", "r9"),
+        larger!("r12", "r10"),
+        larger!("r12", "r11"),
+        "stm r2, {{r0, r1, r3, r12}}",
+        "add sp, #12",
+        "pop {{r4-r11, pc}}",
     )
 }

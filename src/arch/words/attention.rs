@@ -92,9 +92,22 @@ fn pack(d: usize, column: usize, to: &mut [i32], value: impl Fn(usize, usize) ->
 
 impl softmax::Core for Words {
     #[inline(always)]
-    fn dots(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], _: &mut [i32]) -> [[i32; TILE_COLUMNS]; TILE_ROWS] {
-        let [a, b] = keys.map(|key| sums(queries, key, 0));
-        core::array::from_fn(|i| [a[i], b[i]])
+    fn scores(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], _: &mut [i32], scores: softmax::Scores<'_>) {
+        let softmax::Scores { first, second, largest } = scores;
+        for ((key, first), second) in keys.into_iter().zip(first).zip(second) {
+            let [a, b, c, d] = sums(queries, key, 0);
+            (*first, *second) = ([a, b], [c, d]);
+            largest.iter_mut().zip([a, b, c, d]).for_each(|(largest, score)| *largest = score.max(*largest));
+        }
+    }
+
+    #[cfg(cortex_m = "v7")]
+    #[inline(always)]
+    fn weights(decay: &Decay, pair: &mut [[i32; softmax::PAIR]], largest: &[i32; softmax::PAIR]) {
+        match &decay.narrow {
+            Some(narrow) => crate::arch::wide::weights(narrow, pair, largest),
+            None => softmax::weights(decay, pair, largest),
+        }
     }
 
     #[cfg(cortex_m = "v7")]
