@@ -75,7 +75,7 @@ c_header() {
 # The library with all that a device can use, for every core; without, it is built for the boards. With
 # the profile of their firmware, so that what is built here serves there.
 bare_builds() {
-    export CARGO_TARGET_DIR=target/firmware CARGO_PROFILE_RELEASE_LTO=true CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
+    export CARGO_TARGET_DIR=target/firmware CARGO_PROFILE_RELEASE_OPT_LEVEL=2 CARGO_PROFILE_RELEASE_LTO=true CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1
     local target
     for target in "${bare_targets[@]}"; do
         tools/bare-cargo rustc --quiet --release --lib --no-default-features --features alloc,defmt,fast-math \

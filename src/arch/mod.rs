@@ -3,7 +3,7 @@
 //! Every function has a plain version that always exists; the choice is made at compile time by
 //! target features, or once at run time on x86-64 hosts.
 
-#[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
+#[cfg_attr(not(any(test, cortex_m)), allow(dead_code))]
 mod attention;
 #[cfg(cortex_m = "dsp")]
 mod cortex_m_dsp;
