@@ -1,7 +1,7 @@
 //! The C interface: a checked model and its arena behind plain functions, for firmware written in C.
 //!
 //! `include/softedge.h` is made from this file by cbindgen. Every function says by its code how it went,
-//! and nothing is written where the code is not [`SOFTEDGE_OK`](softedge_code::SOFTEDGE_OK). Integer models
+//! and nothing is written where the code is not [`SOFTEDGE_OK`]. Integer models
 //! only, as in firmware that takes its models at run time.
 //!
 //! Null and misaligned pointers, lengths that no memory has, banks that overlap, and an engine that was

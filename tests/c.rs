@@ -5,7 +5,7 @@
 //! `cargo test` leaves it out.
 
 use object::read::archive::ArchiveFile;
-use object::{Object, ObjectSymbol, SymbolScope};
+use object::{Object, ObjectSection, ObjectSymbol, SymbolScope};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,7 @@ fn a_firmware_in_c_computes_what_the_host_computes() {
     let scores = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c-scores.bin");
     let window = Path::new(EXAMPLE).join("window.raw");
     let mut host = Command::new(env!("CARGO_BIN_EXE_softedge"));
-    let told = succeed(host.args(["run", MODEL]).arg(window).args(["--top", "100", "--outputs"]).arg(&scores));
+    let told = succeed(host.args(["run", MODEL]).arg(&window).args(["--top", "100", "--outputs"]).arg(&scores));
     let told = String::from_utf8(told.stdout).unwrap();
     let scores = fs::read(&scores).unwrap();
     let scores: Vec<i16> = scores.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
@@ -84,7 +84,14 @@ fn a_firmware_in_c_computes_what_the_host_computes() {
         assert_eq!(line.rsplit_once(' ').map(|(_, number)| number), Some(&*score.to_string()), "{said}");
         assert!(told.contains(line), "the host says {told}, the board {line}");
     }
-    println!("{said}");
+
+    let image = fs::read(target_dir().join("c/gesture.elf")).unwrap();
+    let image = object::File::parse(&*image).unwrap();
+    let size = |name: &str| image.section_by_name(name).map_or(0, |section| section.size());
+    let embedded = [Path::new(MODEL), &window].map(|file| fs::metadata(file).unwrap().len());
+    let code = size(".text") + size(".rodata") + size(".data") - embedded.iter().sum::<u64>();
+    assert!(code <= 80 << 10, "{code} bytes of code");
+    println!("{said}{code} bytes of flash beside the model and its input; the scores of the host, bit for bit");
 }
 
 /// The functions that the header declares.
