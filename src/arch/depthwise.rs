@@ -67,7 +67,6 @@ impl Sliding {
 #[derive(Clone, Copy)]
 pub(super) struct Taps {
     // Loops that end with the weights need not count them.
-    #[cfg_attr(not(cortex_m), allow(dead_code))]
     pub(super) rows: usize,
     /// 1 to [`MOST_TAPS`].
     pub(super) taps: usize,
