@@ -8,12 +8,12 @@ mod attention;
 #[cfg(cortex_m = "dsp")]
 mod cortex_m_dsp;
 // Other cores keep to plain loops, and only plan for the scratch of these.
-#[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
+#[cfg_attr(not(cortex_m), allow(dead_code))]
 mod depthwise;
 mod generic;
 #[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
 mod products;
-#[cfg_attr(not(any(test, cortex_m)), allow(dead_code))]
+#[cfg_attr(not(any(test, cortex_m = "dsp", cortex_m = "v7")), allow(dead_code))]
 mod softmax;
 #[cfg(any(cortex_m = "v7", cortex_m = "dsp"))]
 mod wide;
@@ -22,6 +22,8 @@ mod words;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
 
+#[cfg(not(any(cortex_m = "v7", cortex_m = "dsp")))]
+use crate::math::fixed::mul_wide;
 pub(crate) use attention::{Kernel, Outputs, Plan, scaled};
 pub(crate) use depthwise::Sliding;
 pub(crate) use generic::Matrix;
@@ -174,9 +176,9 @@ pub(crate) fn softmax(
 ) {
     #[cfg(cortex_m = "dsp")]
     softmax::run::<cortex_m_dsp::Dsp>(s, q, k, v, y, scratch);
-    #[cfg(any(cortex_m = "v6", cortex_m = "v7"))]
+    #[cfg(cortex_m = "v7")]
     softmax::run::<words::Words>(s, q, k, v, y, scratch);
-    #[cfg(not(cortex_m))]
+    #[cfg(not(any(cortex_m = "dsp", cortex_m = "v7")))]
     {
         let _ = (s, q, k, v);
         vectorised(
@@ -184,7 +186,7 @@ pub(crate) fn softmax(
             || plain(y, scratch),
         );
     }
-    #[cfg(cortex_m)]
+    #[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
     let _ = plain;
 }
 
@@ -228,7 +230,7 @@ pub(crate) fn dot_i64(a: &[i32], b: &[i32]) -> i64 {
     #[cfg(any(cortex_m = "v7", cortex_m = "dsp"))]
     return wide::dot_i64(a, b);
     #[cfg(not(any(cortex_m = "v7", cortex_m = "dsp")))]
-    a.iter().zip(b).fold(0, |sum: i64, (&a, &b)| sum.wrapping_add(i64::from(a).wrapping_mul(i64::from(b))))
+    a.iter().zip(b).fold(0, |sum: i64, (&a, &b)| sum.wrapping_add(mul_wide(a, b)))
 }
 
 /// `c = a . b` (`accumulate` false) or `c += a . b` (true) for `a[rows, k]`, `b[k, cols]`, `c[rows, cols]`.

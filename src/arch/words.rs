@@ -11,6 +11,8 @@ use super::products::{Columns, Core, Output, Pair, TILE_ROWS};
 
 #[cfg(any(test, cortex_m))]
 pub(super) mod attention;
+#[cfg(any(test, cortex_m = "v7"))]
+mod softmax;
 
 pub(super) enum Words {}
 

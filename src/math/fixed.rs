@@ -61,7 +61,17 @@ impl Requantise {
     }
 }
 
-/// The high word of `a * b`, where `b` is not negative.
+/// `a * b`.
+#[inline(always)]
+pub(crate) const fn mul_wide(a: i32, b: i32) -> i64 {
+    if cfg!(cortex_m = "v6") {
+        (mul_high(a, b) as i64) << 32 | a.wrapping_mul(b) as u32 as i64
+    } else {
+        a as i64 * b as i64
+    }
+}
+
+/// The high word of `a * b`.
 #[inline(always)]
 pub(crate) const fn mul_high(a: i32, b: i32) -> i32 {
     if cfg!(cortex_m = "v6") {

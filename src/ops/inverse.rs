@@ -7,7 +7,7 @@
 
 use super::{Signature, f32s, i16s, i32s};
 use crate::arch::{Matrix, dot_i64, matmul, matmul_f64, vectorised};
-use crate::math::fixed::{reciprocal, round_shift, saturate_i32};
+use crate::math::fixed::{mul_wide, reciprocal, round_shift, saturate_i32};
 
 /// Most steps of Newton's iteration: an eigenvalue of 1e-8 has converged after 60.
 pub const MAX_STEPS: usize = 1000;
@@ -393,7 +393,7 @@ pub fn ldlt_q22(s: &InverseLdltQ22, a: &[i16], inv: &mut [i32], scratch: &mut [i
                 factorise_q22(m, ridge, a, factor, row, reciprocals);
                 for i in 0..m {
                     for (z, (w, r)) in row.iter_mut().zip(factor[i * m..][..m].iter().zip(&*reciprocals)).skip(i) {
-                        *z = rounded(i64::from(*w) * i64::from(*r));
+                        *z = rounded(mul_wide(*w, *r));
                     }
                     for (j, factor) in factor.chunks_exact(m).enumerate().take(i + 1) {
                         let value = rounded(dot_i64(&row[i..], &factor[i..]));
@@ -422,7 +422,7 @@ fn factorise_q22(m: usize, ridge: i32, a: &[i16], factor: &mut [i32], row: &mut 
         let known = above.chunks_exact(m).zip(a).zip(li.iter_mut().zip(&*reciprocals));
         for (j, ((above, &a), (l, &reciprocal))) in known.enumerate() {
             row[j] = rounded((i64::from(a) << 41).wrapping_sub(dot_i64(&row[..j], above)));
-            *l = rounded(i64::from(row[j]) * i64::from(reciprocal));
+            *l = rounded(mul_wide(row[j], reciprocal));
         }
         let diagonal = (i64::from(a[i]) << 41) + (i64::from(ridge) << 34);
         let pivot = rounded(diagonal.wrapping_sub(dot_i64(&row[..i], &li[..i]))).max(ridge << 8);

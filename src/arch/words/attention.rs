@@ -3,8 +3,7 @@
 
 use super::{Sums, Words, sums, sums_i16};
 use crate::arch::attention::{Kernel, Outputs, Plan, next};
-use crate::arch::products::{Core, TILE_COLUMNS, TILE_ROWS};
-use crate::arch::softmax;
+use crate::arch::products::{Core, TILE_ROWS};
 use crate::math::fixed::Decay;
 
 /// Kernel values of a word.
@@ -87,33 +86,6 @@ fn pack(d: usize, column: usize, to: &mut [i32], value: impl Fn(usize, usize) ->
             let ([a0, a1], [b0, b1]) = (value(i, c).to_ne_bytes(), value(i + 1, c).to_ne_bytes());
             *word = i32::from_ne_bytes([a0, a1, b0, b1]);
         }
-    }
-}
-
-impl softmax::Core for Words {
-    #[inline(always)]
-    fn scores(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], _: &mut [i32], scores: softmax::Scores<'_>) {
-        let softmax::Scores { first, second, largest } = scores;
-        for ((key, first), second) in keys.into_iter().zip(first).zip(second) {
-            let [a, b, c, d] = sums(queries, key, 0);
-            (*first, *second) = ([a, b], [c, d]);
-            largest.iter_mut().zip([a, b, c, d]).for_each(|(largest, score)| *largest = score.max(*largest));
-        }
-    }
-
-    #[cfg(cortex_m = "v7")]
-    #[inline(always)]
-    fn weights(decay: &Decay, pair: &mut [[i32; softmax::PAIR]], largest: &[i32; softmax::PAIR]) {
-        match &decay.narrow {
-            Some(narrow) => crate::arch::wide::weights(narrow, pair, largest),
-            None => softmax::weights(decay, pair, largest),
-        }
-    }
-
-    #[cfg(cortex_m = "v7")]
-    #[inline(always)]
-    fn weigh(x: &[[i32; softmax::PAIR]], v: &[i8], width: usize) -> [[i32; softmax::QUAD]; softmax::PAIR] {
-        crate::arch::wide::weigh(x, v, width)
     }
 }
 
