@@ -1,13 +1,8 @@
 //! The C interface: a checked model and its arena behind plain functions, for firmware written in C.
 //!
 //! `include/softedge.h` is made from this file by cbindgen. Every function says by its code how it went,
-<<<<<<< HEAD
-//! and nothing is written where the code is not [`SOFTEDGE_OK`]. Integer models
-//! only, as in firmware that takes its models at run time.
-=======
 //! and nothing is written where the code is not [`SOFTEDGE_OK`]. It runs integer models only, as does firmware
 //! in Rust that takes its models at run time.
->>>>>>> 6f9a8bcf6ec723d0051468b3b05d78fbefc13cc4
 //!
 //! Null and misaligned pointers, lengths that no memory has, banks that overlap, and an engine that was
 //! never made are refused. What no callee can check is the caller's, for all functions:

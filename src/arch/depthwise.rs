@@ -56,10 +56,11 @@ impl Sliding {
         if some < all { some } else { all }
     }
 
-    /// Words of the strip and the weights; the same on every core, since the file plans them.
+    /// Words of the sums, the strip and the weights; the same on every core, since the file plans them.
     pub(crate) const fn scratch(&self) -> usize {
         let strip = self.rows().saturating_mul(self.columns());
-        strip.saturating_add(self.kh.saturating_mul(self.kw)).saturating_mul(MOST_WORDS)
+        let widened = strip.saturating_add(self.kh.saturating_mul(self.kw)).saturating_mul(MOST_WORDS);
+        widened.saturating_add(PIXELS * QUAD)
     }
 }
 
@@ -177,6 +178,8 @@ pub(super) fn run<C: Core, O: Output>(
     y: &mut [O::T],
     scratch: &mut [i32],
 ) {
+    let Some((sums, scratch)) = scratch.split_at_mut_checked(PIXELS * QUAD) else { return };
+    let (sums, _) = sums.as_chunks_mut();
     let Some((strip, scratch)) = scratch.split_at_mut_checked(s.rows() * s.columns() * C::WORDS) else { return };
     let Some(weights) = scratch.get_mut(..s.kh * s.kw * C::WORDS) else { return };
     let row = s.columns() * C::WORDS;
@@ -196,7 +199,7 @@ pub(super) fn run<C: Core, O: Output>(
                 }
                 let Some(window) = strip.get_mut(at * row..) else { return };
                 fill::<C>(s, oy * s.stride_h, held, channel, x, zero, window);
-                quad.row::<C, O>(s, window, weights, output, y.get_mut(channel..).unwrap_or_default());
+                quad.row::<C, O>(s, window, weights, sums, output, y.get_mut(channel..).unwrap_or_default());
                 held = s.kh.saturating_sub(s.stride_h);
                 at = if held > 0 { at + s.stride_h } else { 0 };
             }
@@ -264,11 +267,19 @@ impl Quad {
 
     /// The pixels of a row of the output, the first of which starts at this quad.
     #[inline(always)]
-    fn row<C: Core, O: Output>(&self, s: &Sliding, strip: &[i32], weights: &[i32], output: O, y: &mut [O::T]) {
+    fn row<C: Core, O: Output>(
+        &self,
+        s: &Sliding,
+        strip: &[i32],
+        weights: &[i32],
+        sums: &mut [Sums],
+        output: O,
+        y: &mut [O::T],
+    ) {
         let (row, stride) = (s.columns() * C::WORDS, s.stride_w * C::WORDS);
         for (i, y) in y.chunks_mut(PIXELS * s.c).enumerate() {
-            let mut sums = [self.bias; PIXELS];
             let Some(sums) = sums.get_mut(..y.len().div_ceil(s.c)) else { return };
+            sums.fill(self.bias);
             let mut weights = weights;
             for first in (0..s.kw).step_by(MOST_TAPS) {
                 let taps = Taps { rows: s.kh, taps: (s.kw - first).min(MOST_TAPS), row, stride };
