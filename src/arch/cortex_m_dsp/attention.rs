@@ -570,6 +570,7 @@ unsafe extern "C" fn scores(x: *const i32, w: *const i32, w_end: *const i32, sco
         isa!(),
         // w_end is to lie at [sp, #4].
         "push {{r1-r11, lr}}",
+        enter!(),
         "movs r4, #0",
         "movs r5, #0",
         multiply!(),
