@@ -8,7 +8,7 @@ mod common;
 use common::{Random, unfrozen};
 use softedge::Error;
 use softedge::engine::{Buffer, Every, Executor, Memory};
-use softedge::format::{View, write};
+use softedge::format::{VERSION, View, write};
 use softedge::model::{
     Config, ConvLayer, Drop as Dropped, Gelu, Head, Input, Inverse, Landmarks, Local, Mixer, Mode, Norm, Per, Raw,
     Soft, Stage, build,
@@ -277,14 +277,14 @@ fn a_file_may_end_anywhere() {
 #[test]
 fn older_and_newer_versions_are_refused_alike() {
     let (_, bytes) = &files()[0];
-    for version in [1, 3] {
+    for version in [VERSION - 1, VERSION + 1] {
         let mut other = bytes.clone();
-        put(&mut other, 1, version);
+        put(&mut other, 1, version.into());
         seal(&mut other);
         let error = View::new_checked(&other).unwrap_err();
-        assert_eq!(error, Error::Version { needed: 2, found: version as u16 });
+        assert_eq!(error, Error::Version { needed: VERSION, found: version });
         let said = error.to_string();
-        assert!(said.contains(&format!("version {version} and this library reads version 2")), "{said}");
+        assert!(said.contains(&format!("version {version} and this library reads version {VERSION}")), "{said}");
     }
 }
 
