@@ -86,6 +86,9 @@ setup_c() {
     need arm-none-eabi-gcc gcc-arm-none-eabi
 }
 
+# What cargo installs, also where cargo itself is the distribution's.
+PATH=$PATH:${CARGO_HOME:-$HOME/.cargo}/bin
+
 # Makes include/softedge.h; another version may lay it out differently.
 cbindgen_version=0.29.4
 
