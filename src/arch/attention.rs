@@ -33,8 +33,14 @@ impl<'a> Kernel<'a> {
     /// The head's channels of row `i` of `x[_, width]`; of a row that is missing, none.
     #[inline(always)]
     pub(super) fn row<'x>(&self, x: &'x [i8], i: usize) -> &'x [i8] {
-        x.get(i * self.width + self.first..).and_then(|x| x.get(..self.d)).unwrap_or_default()
+        channels(x, i * self.width + self.first, self.d)
     }
+}
+
+/// The `d` values of `x` from the first on; none where they are not all there.
+#[inline(always)]
+pub(super) fn channels(x: &[i8], first: usize, d: usize) -> &[i8] {
+    x.get(first..).and_then(|x| x.get(..d)).unwrap_or_default()
 }
 
 /// How the sums of the second pass become the output.

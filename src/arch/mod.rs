@@ -29,6 +29,9 @@ pub(crate) use depthwise::Sliding;
 pub(crate) use generic::Matrix;
 pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16};
 pub(crate) use softmax::Softmax;
+/// The path of cores that multiply one pair of values at a time.
+#[cfg(test)]
+pub(crate) use words::attention::{accumulate as kernel_accumulate_by_words, apply as kernel_apply_by_words};
 
 /// `y_rj = output(requantise(bias_j + sum_k x_rk w_jk))` for int8 activations and weights.
 ///
@@ -194,25 +197,6 @@ pub(crate) fn softmax(
 #[cfg(test)]
 pub(crate) fn softmax_by_words(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8], scratch: &mut [i32]) {
     softmax::run::<words::Words>(s, q, k, v, y, scratch);
-}
-
-/// As [`kernel_accumulate`], on the path of cores that multiply one pair of values at a time.
-#[cfg(test)]
-pub(crate) fn kernel_accumulate_by_words(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], scratch: &mut [i32]) {
-    words::attention::accumulate(k, q, v, sums, scratch);
-}
-
-/// As [`kernel_apply`], on the path of cores that multiply one pair of values at a time.
-#[cfg(test)]
-pub(crate) fn kernel_apply_by_words(
-    k: &Kernel<'_>,
-    q: &[i8],
-    u: &[i16],
-    outputs: Outputs<'_>,
-    y: &mut [i8],
-    scratch: &mut [i32],
-) {
-    words::attention::apply(k, q, u, outputs, y, scratch);
 }
 
 /// `sum (a_i - b_i)^2` over slices of the same length, below 2^31.

@@ -2,7 +2,7 @@
 //! exponentials and weights in the same place, and the sums of the values, two queries and four channels
 //! at a time.
 
-use super::attention::{next, scaled};
+use super::attention::{channels, next, scaled};
 use super::products::{self, Scale, TILE_COLUMNS, TILE_ROWS, ToI8};
 use crate::math::fixed::{Decay, Requantise, reciprocal};
 
@@ -41,7 +41,7 @@ impl Softmax {
     /// The head's channels of row `i` of `x[_, width]`; of a row that is missing, none.
     #[inline(always)]
     fn row<'x>(&self, x: &'x [i8], i: usize) -> &'x [i8] {
-        x.get(i * self.width + self.first..).and_then(|x| x.get(..self.d)).unwrap_or_default()
+        channels(x, i * self.width + self.first, self.d)
     }
 }
 
@@ -68,13 +68,7 @@ pub(super) trait Core: products::Core {
     /// many values as weights.
     #[inline(always)]
     fn weigh(x: &[[i32; PAIR]], v: &[i8], width: usize) -> [[i32; QUAD]; PAIR] {
-        let mut sums = [[0; QUAD]; PAIR];
-        for (x, v) in x.iter().zip(v.chunks(width)) {
-            for (sums, x) in sums.iter_mut().zip(x) {
-                sums.iter_mut().zip(v).for_each(|(sum, &v)| *sum += x * i32::from(v));
-            }
-        }
-        sums
+        weigh(x, v, width, QUAD)
     }
 }
 
@@ -96,8 +90,7 @@ pub(super) fn run<C: Core>(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i
             for c in (0..s.d).step_by(QUAD) {
                 let v = v.get(s.first + c..).unwrap_or_default();
                 // Four channels for the core; what is over here, which may belong to another head.
-                let sums =
-                    if c + QUAD <= s.d { C::weigh(pair, v, s.width) } else { weigh_rest(pair, v, s.width, s.d - c) };
+                let sums = if c + QUAD <= s.d { C::weigh(pair, v, s.width) } else { weigh(pair, v, s.width, s.d - c) };
                 for (y, sums) in y.chunks_mut(s.width).zip(sums) {
                     let y = y.iter_mut().take(s.first + s.d).skip(s.first + c);
                     for (y, sum) in y.zip(sums) {
@@ -185,8 +178,8 @@ impl Shares {
     }
 }
 
-/// As [`Core::weigh`], for fewer channels.
-fn weigh_rest(x: &[[i32; PAIR]], v: &[i8], width: usize, channels: usize) -> [[i32; QUAD]; PAIR] {
+/// [`Core::weigh`] for up to four channels.
+fn weigh(x: &[[i32; PAIR]], v: &[i8], width: usize, channels: usize) -> [[i32; QUAD]; PAIR] {
     let mut sums = [[0; QUAD]; PAIR];
     for (x, v) in x.iter().zip(v.chunks(width)) {
         for (sums, x) in sums.iter_mut().zip(x) {

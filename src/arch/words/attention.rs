@@ -12,7 +12,7 @@ const PACK: usize = 1;
 const COLUMN_PACK: usize = 2;
 
 /// `sums[m, d] += K1^T v` over at most 512 tokens.
-pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], mut scratch: &mut [i32]) {
+pub(crate) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], mut scratch: &mut [i32]) {
     let (m, d) = (k.m(), k.d);
     let most = Plan { m, d }.tokens_of(PACK);
     let scratch = &mut scratch;
@@ -42,14 +42,7 @@ pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut
 }
 
 /// `y = K1 u` for `u[m, d]` and the head's channels of `y[_, width]`.
-pub(in crate::arch) fn apply(
-    k: &Kernel<'_>,
-    q: &[i8],
-    u: &[i16],
-    outputs: Outputs<'_>,
-    y: &mut [i8],
-    mut scratch: &mut [i32],
-) {
+pub(crate) fn apply(k: &Kernel<'_>, q: &[i8], u: &[i16], outputs: Outputs<'_>, y: &mut [i8], mut scratch: &mut [i32]) {
     let (m, d) = (k.m(), k.d);
     let most = Plan { m, d }.tokens_of(PACK);
     let scratch = &mut scratch;
