@@ -168,7 +168,8 @@ impl Workshop {
         let Output { status, stdout, stderr } = emulator.output().map_err(|e| format!("{}: {e}", core.emulator[0]))?;
         let said = String::from_utf8_lossy(&stderr);
         if !status.success() {
-            return Err(format!("the firmware for {} ended with {status}:\n{said}", core.title));
+            let end = if status.code() == Some(124) { "did not end in ten minutes" } else { "failed" };
+            return Err(format!("the firmware for {} {end} ({status}) in {what}:\n{said}", core.title));
         }
         let mut regions = counts(&said);
         if core.name != "m4" {
