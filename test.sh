@@ -112,10 +112,13 @@ c_firmware() {
     cargo test --quiet --features cli --test c -- --nocapture
 }
 
-# What the ops cost on every core, against what they cost when firmware-examples/bench/expected.toml was written.
+# What the ops and the presets cost on every core, against what they cost when firmware-examples/bench/expected.toml
+# was written; the scores of every preset on every core, against the host's.
 instruction_counts() {
     export CARGO_TARGET_DIR=$PWD/target/firmware
-    cargo run --quiet --release --manifest-path firmware-examples/bench/Cargo.toml -- --assert
+    local bench=(cargo run --quiet --release --manifest-path firmware-examples/bench/Cargo.toml -- --assert)
+    "${bench[@]}"
+    "${bench[@]}" --preset all
 }
 
 # The library as a device has it: plain matrix products, libm and micromath in place of `std`.

@@ -13,7 +13,7 @@ use bench::WORKLOADS;
 use clap::Parser;
 use clap::builder::PossibleValuesParser;
 use cores::{CORES, Core, Workshop};
-use expected::Expected;
+use expected::{Count, Expected, Subject};
 use models::Model;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -45,10 +45,10 @@ struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     profile: Option<PathBuf>,
     /// Fail where a count differs from expected.toml by more than 1 %
-    #[arg(long, conflicts_with_all = ["model", "preset"])]
+    #[arg(long, conflicts_with = "model")]
     assert: bool,
     /// Write the counts to expected.toml
-    #[arg(long, conflicts_with_all = ["assert", "model", "preset"])]
+    #[arg(long, conflicts_with_all = ["assert", "model"])]
     update: bool,
 }
 
@@ -96,12 +96,13 @@ fn workloads(arguments: &Arguments, workshop: &Workshop, cores: &[&'static Core]
         compilers.push(rustc);
     }
     let rustc = conclude(compilers);
-    if arguments.update {
-        Expected::update(&rows, &rustc)?;
-    }
-    if arguments.assert {
-        Expected::read()?.check(&rows, &rustc)?;
-    }
+    let counts = rows.iter().map(|row| Count {
+        core: row.core.name,
+        name: row.workload.name.into(),
+        instructions: row.total().instructions,
+    });
+    let exists = |name: &str| WORKLOADS.iter().any(|workload| workload.name == name);
+    expectations(arguments, Subject::Workloads, &counts.collect::<Vec<_>>(), &rustc, exists)?;
     let rows: Vec<_> = rows.iter().map(|row| row.json()).collect();
     Ok(json!({ "rustc": rustc, "rows": rows }))
 }
@@ -125,8 +126,34 @@ fn profiles(arguments: &Arguments, workshop: &Workshop, cores: &[&'static Core])
         println!("## {}\n\n{}", model.name, table::of_model(model, cores, counts, arguments.parts));
     }
     let rustc = conclude(compilers);
+    let totals = models.iter().zip(&counts).flat_map(|(model, counts)| {
+        cores.iter().zip(counts).map(|(core, ops)| Count {
+            core: core.name,
+            name: model.name.clone(),
+            instructions: ops.iter().map(|op| op.instructions).sum(),
+        })
+    });
+    let exists = |name: &str| models::presets().any(|preset| preset == name);
+    expectations(arguments, Subject::Presets, &totals.collect::<Vec<_>>(), &rustc, exists)?;
     let models: Vec<_> = models.iter().zip(&counts).map(|(model, counts)| model.json(cores, counts)).collect();
     Ok(json!({ "rustc": rustc, "models": models }))
+}
+
+/// Does what the command line wants of the counts that are expected.
+fn expectations(
+    arguments: &Arguments,
+    subject: Subject,
+    counts: &[Count],
+    rustc: &str,
+    exists: impl Fn(&str) -> bool,
+) -> Result<(), String> {
+    if arguments.update {
+        Expected::update(subject, counts, rustc, exists)?;
+    }
+    if arguments.assert {
+        Expected::read()?.check(subject, counts, rustc)?;
+    }
+    Ok(())
 }
 
 /// Says under the tables what made them; returns the name of the compiler.
