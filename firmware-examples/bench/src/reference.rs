@@ -30,7 +30,8 @@ pub fn check(workload: &Workload, output: &[u8]) -> Result<(), String> {
             let (g, taps) = (s.geometry(), s.kh * s.kw);
             let pairs = |i: usize| {
                 let (pixel, c) = (i / s.c_out, i % s.c_out);
-                let inside = window(pixel, g.ow(), [s.h, s.w], [s.kh, s.kw], s.stride_h, s.pad_h);
+                let inside =
+                    window(pixel, g.ow(), [s.h, s.w], [s.kh, s.kw], [s.stride_h, s.stride_w], [s.pad_h, s.pad_w]);
                 let channels =
                     |(from, tap)| (0..s.c_in).map(move |k| (from * s.c_in + k, (c * taps + tap) * s.c_in + k));
                 inside.into_iter().flat_map(channels).collect()
@@ -40,7 +41,14 @@ pub fn check(workload: &Workload, output: &[u8]) -> Result<(), String> {
         Op::Depthwise(s, seeds) => {
             let pairs = |i: usize| {
                 let (pixel, c) = (i / s.c, i % s.c);
-                let inside = window(pixel, s.geometry().ow(), [s.h, s.w], [s.kh, s.kw], s.stride_h, s.pad_h);
+                let inside = window(
+                    pixel,
+                    s.geometry().ow(),
+                    [s.h, s.w],
+                    [s.kh, s.kw],
+                    [s.stride_h, s.stride_w],
+                    [s.pad_h, s.pad_w],
+                );
                 inside.into_iter().map(|(from, tap)| (from * s.c + c, tap * s.c + c)).collect()
             };
             (weighted(&signature, s.c, seeds, ZERO_OUT, pairs), 0.0)
@@ -110,12 +118,12 @@ fn window(
     ow: usize,
     [h, w]: [usize; 2],
     [kh, kw]: [usize; 2],
-    stride: usize,
-    pad: usize,
+    [stride_h, stride_w]: [usize; 2],
+    [pad_h, pad_w]: [usize; 2],
 ) -> Vec<(usize, usize)> {
     let inside = |tap: usize| {
-        let y = (pixel / ow * stride + tap / kw).checked_sub(pad).filter(|&y| y < h)?;
-        let x = (pixel % ow * stride + tap % kw).checked_sub(pad).filter(|&x| x < w)?;
+        let y = (pixel / ow * stride_h + tap / kw).checked_sub(pad_h).filter(|&y| y < h)?;
+        let x = (pixel % ow * stride_w + tap % kw).checked_sub(pad_w).filter(|&x| x < w)?;
         Some((y * w + x, tap))
     };
     (0..kh * kw).filter_map(inside).collect()

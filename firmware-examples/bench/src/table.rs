@@ -17,7 +17,7 @@ pub fn of_workloads(rows: &[Row], parts: bool) -> String {
     }
     header.extend(["scratch bytes", "CMSIS-NN", "code bytes"]);
     let mut text = line(&header) + &line(&rule(&header, 2));
-    for row in rows {
+    for row in rows.iter().filter(|row| !row.workload.odd) {
         let (total, macs) = (row.total(), row.workload.op.macs());
         let theirs = cmsis_nn::cost(row.core.name, row.workload);
         let mut cells = vec![
@@ -46,7 +46,10 @@ pub fn of_workloads(rows: &[Row], parts: bool) -> String {
             text += &line(&cells);
         }
     }
-    text
+    match rows.iter().filter(|row| row.workload.odd).count() {
+        0 => text,
+        n_odd => text + &format!("\nand {n_odd} ops of odd shapes\n"),
+    }
 }
 
 /// The table of a model: instructions of its kinds of ops, the dearest on the first core first, or where `parts`

@@ -18,6 +18,8 @@ pub struct Workload {
     pub name: &'static str,
     /// What it is, for a table.
     pub title: &'static str,
+    /// Whether it is here for its odd shape: its output is checked, and no table shows it.
+    pub odd: bool,
     /// The op itself.
     pub op: Op,
 }
@@ -31,10 +33,10 @@ pub const WORKLOADS: &[Workload] = &[
     workload("E", "depthwise convolution 3x3, 14x14x64", DEPTHWISE),
     workload("patch", "convolution 3x3 stride 2, 28x28x1 -> 24", PATCH),
     workload("logits", "linear [64] . [64x10] to int16", LOGITS),
-    workload("norm", "LayerNorm 196x64, int16 to int8", NORM),
+    workload("norm", "LayerNorm 196x64, int16 to int8", norm(196, 64)),
     workload("gelu", "table of 256, 196x256", Op::Table(TableI8 { len: 196 * 256 })),
-    workload("add", "residual sum 196x64, int16 + int8", ADD),
-    workload("rescale", "rescale 196x64, int16 to int8", RESCALE),
+    workload("add", "residual sum 196x64, int16 + int8", Op::Add(ADD_SHAPE)),
+    workload("rescale", "rescale 196x64, int16 to int8", Op::Rescale(RESCALE_SHAPE)),
     workload("softmax-196", "softmax attention, 196 tokens", softmax(196)),
     workload("soft-196-49", "SOFT, 196 tokens, 49 landmarks", soft(14, 7, 1)),
     workload("soft-196-16", "SOFT, 196 tokens, 16 landmarks", soft(14, 4, 1)),
@@ -43,110 +45,129 @@ pub const WORKLOADS: &[Workload] = &[
     workload("soft-784-16", "SOFT, 784 tokens, 16 landmarks", soft(28, 4, 2)),
     workload("soft-3136-49", "SOFT, 3136 tokens, 49 landmarks", soft(56, 7, 3)),
     workload("soft-3136-16", "SOFT, 3136 tokens, 16 landmarks", soft(56, 4, 3)),
+    // No size a multiple of what a kernel takes at a time, and the least there is.
+    odd("linear-1x1x1", linear_of(1, 1, 1, 2)),
+    odd("linear-7x37x5", linear_of(7, 37, 5, 2)),
+    odd("linear-5x3x33", linear_of(5, 3, 33, 2)),
+    odd("linear-3x66x7", linear_of(3, 66, 7, 2)),
+    odd("linear-2x129x3", linear_of(2, 129, 3, 2)),
+    odd("logits-1x37x3", Op::Logits(LinearI16 { rows: 1, k: 37, n: 3 }, LOGITS_SEEDS)),
+    odd("conv-5x7x3", conv([5, 7], [3, 5], [3, 3], [2, 1], [1, 1])),
+    odd("conv-9x6x5", conv([9, 6], [5, 3], [2, 3], [1, 2], [0, 2])),
+    odd("conv-4x11x1", conv([4, 11], [1, 7], [5, 5], [3, 2], [2, 2])),
+    odd("depthwise-5x7x3", depthwise([5, 7], 3, [3, 3], [1, 1], [1, 1])),
+    odd("depthwise-6x9x33", depthwise([6, 9], 33, [5, 3], [2, 1], [2, 0])),
+    odd("depthwise-1x1x1", depthwise([1, 1], 1, [3, 3], [1, 1], [1, 1])),
+    odd("norm-3x1", norm(3, 1)),
+    odd("norm-3x37", norm(3, 37)),
+    odd("norm-5x66", norm(5, 66)),
+    odd("gelu-37", Op::Table(TableI8 { len: 37 })),
+    odd("add-37", Op::Add(AddI16I8 { len: 37, ..ADD_SHAPE })),
+    odd("rescale-37", Op::Rescale(RescaleI16I8 { len: 37, ..RESCALE_SHAPE })),
+    odd("softmax-1x1", softmax_of(1, 1)),
+    odd("softmax-7x5", softmax_of(7, 5)),
+    odd("softmax-50x31", softmax_of(50, 31)),
+    odd("softmax-131x6", softmax_of(131, 6)),
+    odd("soft-1-1x1", soft_of(1, 1, 1, 0)),
+    odd("soft-25-9x5", soft_of(5, 3, 5, 0)),
+    odd("soft-49-1x31", soft_of(7, 1, 31, 0)),
+    odd("soft-81-25x6", soft_of(9, 5, 6, 0)),
+    odd("soft-529-9x33", soft_of(23, 3, 33, 1)),
 ];
 
 const fn workload(name: &'static str, title: &'static str, op: Op) -> Workload {
-    Workload { name, title, op }
+    Workload { name, title, op, odd: false }
+}
+
+const fn odd(name: &'static str, op: Op) -> Workload {
+    Workload { name, title: name, op, odd: true }
 }
 
 const fn linear(n: usize, w: u32) -> Op {
-    let s = LinearI8 { rows: 196, k: 64, n, zero: ZERO_OUT, lo: -128, hi: 127 };
+    linear_of(196, 64, n, w)
+}
+
+const fn linear_of(rows: usize, k: usize, n: usize, w: u32) -> Op {
+    let s = LinearI8 { rows, k, n, zero: ZERO_OUT, lo: -128, hi: 127 };
     Op::Linear(s, Seeds { x: 1, w, bias: 4, factor: 5, exponent: -9 })
 }
 
-const CONV: Op = {
-    let s = ConvI8 {
-        batch: 1,
-        h: 32,
-        w: 32,
-        c_in: 16,
-        c_out: 32,
-        kh: 3,
-        kw: 3,
-        stride_h: 1,
-        stride_w: 1,
-        pad_h: 1,
-        pad_w: 1,
-        heads: 1,
-        zero_in: ZERO_IN,
-        zero: ZERO_OUT,
-        lo: -128,
-        hi: 127,
-    };
-    Op::Conv(s, Seeds { x: 20, w: 21, bias: 22, factor: 23, exponent: -10 })
-};
+/// Sizes are height and width; channels those of the input and of the output.
+const fn conv_of(
+    [h, w]: [usize; 2],
+    [c_in, c_out]: [usize; 2],
+    [kh, kw]: [usize; 2],
+    [stride_h, stride_w]: [usize; 2],
+    [pad_h, pad_w]: [usize; 2],
+) -> ConvI8 {
+    let (zero_in, zero, lo, hi) = (ZERO_IN, ZERO_OUT, -128, 127);
+    ConvI8 { batch: 1, h, w, c_in, c_out, kh, kw, stride_h, stride_w, pad_h, pad_w, heads: 1, zero_in, zero, lo, hi }
+}
 
-const DEPTHWISE: Op = {
-    let s = DepthwiseI8 {
-        batch: 1,
-        h: 14,
-        w: 14,
-        c: 64,
-        kh: 3,
-        kw: 3,
-        stride_h: 1,
-        stride_w: 1,
-        pad_h: 1,
-        pad_w: 1,
-        share: 1,
-        zero_in: ZERO_IN,
-        zero: ZERO_OUT,
-        lo: -128,
-        hi: 127,
-    };
-    Op::Depthwise(s, Seeds { x: 30, w: 31, bias: 32, factor: 33, exponent: -8 })
-};
+const fn conv(size: [usize; 2], channels: [usize; 2], kernel: [usize; 2], stride: [usize; 2], pad: [usize; 2]) -> Op {
+    Op::Conv(conv_of(size, channels, kernel, stride, pad), CONV_SEEDS)
+}
+
+const fn depthwise_of(
+    [h, w]: [usize; 2],
+    c: usize,
+    [kh, kw]: [usize; 2],
+    [stride_h, stride_w]: [usize; 2],
+    [pad_h, pad_w]: [usize; 2],
+) -> DepthwiseI8 {
+    let (zero_in, zero, lo, hi) = (ZERO_IN, ZERO_OUT, -128, 127);
+    DepthwiseI8 { batch: 1, h, w, c, kh, kw, stride_h, stride_w, pad_h, pad_w, share: 1, zero_in, zero, lo, hi }
+}
+
+const fn depthwise(size: [usize; 2], c: usize, kernel: [usize; 2], stride: [usize; 2], pad: [usize; 2]) -> Op {
+    Op::Depthwise(depthwise_of(size, c, kernel, stride, pad), DEPTHWISE_SEEDS)
+}
+
+const fn norm(rows: usize, c: usize) -> Op {
+    Op::LayerNorm(LayerNormI8 { rows, c, eps: 256, shift: 12, zero: 0, lo: -128, hi: 127 })
+}
+
+const CONV_SEEDS: Seeds = Seeds { x: 20, w: 21, bias: 22, factor: 23, exponent: -10 };
+const CONV: Op = conv([32, 32], [16, 32], [3, 3], [1, 1], [1, 1]);
+
+const DEPTHWISE_SEEDS: Seeds = Seeds { x: 30, w: 31, bias: 32, factor: 33, exponent: -8 };
+const DEPTHWISE: Op = depthwise([14, 14], 64, [3, 3], [1, 1], [1, 1]);
 
 const PATCH: Op = {
-    let s = ConvI8 {
-        batch: 1,
-        h: 28,
-        w: 28,
-        c_in: 1,
-        c_out: 24,
-        kh: 3,
-        kw: 3,
-        stride_h: 2,
-        stride_w: 2,
-        pad_h: 1,
-        pad_w: 1,
-        heads: 1,
-        zero_in: ZERO_IN,
-        zero: ZERO_OUT,
-        lo: -128,
-        hi: 127,
-    };
+    let s = conv_of([28, 28], [1, 24], [3, 3], [2, 2], [1, 1]);
     Op::Conv(s, Seeds { x: 40, w: 41, bias: 42, factor: 43, exponent: -8 })
 };
 
-const LOGITS: Op = {
-    let s = LinearI16 { rows: 1, k: 64, n: 10 };
-    Op::Logits(s, Seeds { x: 50, w: 51, bias: 52, factor: 53, exponent: -1 })
-};
-
-const NORM: Op = Op::LayerNorm(LayerNormI8 { rows: 196, c: 64, eps: 256, shift: 12, zero: 0, lo: -128, hi: 127 });
+const LOGITS_SEEDS: Seeds = Seeds { x: 50, w: 51, bias: 52, factor: 53, exponent: -1 };
+const LOGITS: Op = Op::Logits(LinearI16 { rows: 1, k: 64, n: 10 }, LOGITS_SEEDS);
 
 /// A sum that uses most of int16: 0.6 and 61 are the factors.
-const ADD: Op = Op::Add(AddI16I8 { len: 196 * 64, ma: 20_000, mb: 2_000_000, shift: 15 });
+const ADD_SHAPE: AddI16I8 = AddI16I8 { len: 196 * 64, ma: 20_000, mb: 2_000_000, shift: 15 };
 
 /// The factor is `2^-8.5`: most of int16 becomes most of int8.
-const RESCALE: Op = {
-    let (multiplier, shift) = (1_518_500_250, 39);
-    Op::Rescale(RescaleI16I8 { len: 196 * 64, multiplier, shift, zero: ZERO_OUT, lo: -128, hi: 127 })
-};
+const RESCALE_SHAPE: RescaleI16I8 =
+    RescaleI16I8 { len: 196 * 64, multiplier: 1_518_500_250, shift: 39, zero: ZERO_OUT, lo: -128, hi: 127 };
 
 /// Width of the heads.
 const D: usize = 32;
 
 /// The scores of the CMSIS-NN workload: `q . k` in steps of `2^-13`. The output has the scale of `v`.
 const fn softmax(n: usize) -> Op {
+    softmax_of(n, D)
+}
+
+const fn softmax_of(n: usize, d: usize) -> Op {
     let (multiplier, shift) = (LOG2_E_Q30, 27);
     let (out_multiplier, out_shift, zero, lo, hi) = (1 << 30, 53, 0, -128, 127);
-    Op::Softmax(SoftmaxAttentionI8 { n, heads: 1, d: D, multiplier, shift, out_multiplier, out_shift, zero, lo, hi })
+    Op::Softmax(SoftmaxAttentionI8 { n, heads: 1, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi })
 }
 
 const fn soft(side: usize, grid: usize, y_exponent: i32) -> Op {
-    Op::Soft(Soft { side, grid, d: D, y_exponent })
+    soft_of(side, grid, D, y_exponent)
+}
+
+const fn soft_of(side: usize, grid: usize, d: usize, y_exponent: i32) -> Op {
+    Op::Soft(Soft { side, grid, d, y_exponent })
 }
 
 /// Bytes of memory for any one of them.
