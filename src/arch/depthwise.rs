@@ -46,12 +46,12 @@ pub(crate) struct Sliding {
 
 impl Sliding {
     /// Columns of a strip.
-    const fn columns(&self) -> usize {
+    pub(super) const fn columns(&self) -> usize {
         self.pad_w.saturating_mul(2).saturating_add(self.w)
     }
 
     /// Rows of a strip.
-    const fn rows(&self) -> usize {
+    pub(super) const fn rows(&self) -> usize {
         let (some, all) = (self.kh.saturating_add(SPARE_ROWS), self.pad_h.saturating_mul(2).saturating_add(self.h));
         if some < all { some } else { all }
     }

@@ -5,13 +5,17 @@
 
 #[cfg_attr(not(any(test, cortex_m)), allow(dead_code))]
 mod attention;
+// Helium has loops of its own for most of it.
 #[cfg(cortex_m = "dsp")]
+#[cfg_attr(cortex_m = "helium", allow(dead_code))]
 mod cortex_m_dsp;
 // Other cores keep to plain loops, and only plan for the scratch of these.
-#[cfg_attr(not(cortex_m), allow(dead_code))]
+#[cfg_attr(any(not(cortex_m), cortex_m = "helium"), allow(dead_code))]
 mod depthwise;
 mod generic;
-#[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
+#[cfg(cortex_m = "helium")]
+mod helium;
+#[cfg_attr(any(cortex_m = "helium", not(any(test, cortex_m, target_arch = "riscv32"))), allow(dead_code))]
 mod products;
 #[cfg_attr(not(any(test, cortex_m = "dsp", cortex_m = "v7")), allow(dead_code))]
 mod softmax;
@@ -47,7 +51,9 @@ pub(crate) fn products<O: Output>(
     buffer: &mut [i8],
     panel: &mut [i32],
 ) {
-    #[cfg(cortex_m = "dsp")]
+    #[cfg(cortex_m = "helium")]
+    helium::products::run(s, rows, channels, output, y, buffer, panel);
+    #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
     products::run::<cortex_m_dsp::Dsp, _>(s, rows, channels, output, y, buffer, panel);
     #[cfg(any(cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
     products::run::<words::Words, _>(s, rows, channels, output, y, buffer, panel);
@@ -75,7 +81,9 @@ pub(crate) fn depthwise<O: Output>(
     scratch: &mut [i32],
     plain: impl FnOnce(O, &mut [O::T]),
 ) {
-    #[cfg(cortex_m = "dsp")]
+    #[cfg(cortex_m = "helium")]
+    helium::depthwise::run(s, x, channels, output, y, scratch);
+    #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
     depthwise::run::<cortex_m_dsp::Dsp, _>(s, x, channels, output, y, scratch);
     #[cfg(any(cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
     depthwise::run::<words::Words, _>(s, x, channels, output, y, scratch);

@@ -76,6 +76,10 @@ pub(crate) trait Output: Copy {
     /// The element.
     fn put(self, q: i32) -> Self::T;
 
+    /// Zero point, smallest and largest element.
+    #[cfg(cortex_m = "helium")]
+    fn range(self) -> [i16; 3];
+
     /// The result and this, if they are int8: some cores have a way of their own for it.
     #[cfg_attr(not(any(test, cortex_m, target_arch = "riscv32")), allow(dead_code))]
     #[inline(always)]
@@ -100,6 +104,11 @@ impl Output for ToI8 {
         saturate_i8((q + self.zero).max(self.lo).min(self.hi))
     }
 
+    #[cfg(cortex_m = "helium")]
+    fn range(self) -> [i16; 3] {
+        [self.zero as i16, self.lo as i16, self.hi as i16]
+    }
+
     #[inline(always)]
     fn as_i8(self, y: &mut [i8]) -> Option<(&mut [i8], ToI8)> {
         Some((y, self))
@@ -116,6 +125,11 @@ impl Output for ToI16 {
     #[inline(always)]
     fn put(self, q: i32) -> i16 {
         saturate_i16(q)
+    }
+
+    #[cfg(cortex_m = "helium")]
+    fn range(self) -> [i16; 3] {
+        [0, i16::MIN, i16::MAX]
     }
 }
 
