@@ -66,6 +66,14 @@ impl Outputs<'_> {
         Scale::new(Requantise::new(self.multiplier, shift), self.to)
     }
 
+    /// How channel `c` is requantised, whatever its form.
+    #[cfg(cortex_m = "helium")]
+    pub(super) fn requantise(&self, c: usize) -> Requantise {
+        let shift = self.shift_of(c);
+        let multiplier = if shift > MAX_SHIFT as i32 { 0 } else { self.multiplier };
+        Requantise::new(multiplier, shift.max(0) as u32)
+    }
+
     /// The result of a sum of channel `c`, whatever its form.
     #[inline(always)]
     pub(super) fn put(&self, sum: i32, c: usize) -> i8 {

@@ -5,7 +5,9 @@
 //! and nothing outside a slice is touched.
 #![allow(unsafe_code)]
 
+pub(super) mod attention;
 pub(super) mod depthwise;
+pub(super) mod layer_norm;
 pub(super) mod products;
 
 use crate::math::fixed::Requantise;
@@ -45,18 +47,22 @@ impl Scale {
     }
 }
 
-/// Copies `n` bytes into the first of every four vectors from `to` on. What a vector has beyond them stays.
+/// Copies `n` bytes into the first of every four vectors from `to` on; what a vector has beyond them stays.
+/// Returns the sum of their squares, which wraps.
 #[unsafe(naked)]
-unsafe extern "C" fn copy_interleaved(from: *const i8, n: usize, to: *mut i8) {
+unsafe extern "C" fn copy_interleaved(from: *const i8, n: usize, to: *mut i8) -> i32 {
     naked_asm!(
         isa!(),
         "push {{r7, lr}}",
+        "movs r12, #0",
         "wlstp.8 lr, r1, 2f",
         "1:",
         "vldrb.u8 q0, [r0], #16",
+        "vmladava.s8 r12, q0, q0",
         "vstrb.8 q0, [r2], #64",
         "letp lr, 1b",
         "2:",
+        "mov r0, r12",
         "pop {{r7, pc}}",
     )
 }

@@ -125,7 +125,9 @@ pub(crate) fn kernel_accumulate(
     scratch: &mut [i32],
     plain: impl FnOnce(&mut [i32], &mut [i32]),
 ) {
-    #[cfg(cortex_m = "dsp")]
+    #[cfg(cortex_m = "helium")]
+    helium::attention::accumulate(k, q, v, sums, scratch);
+    #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
     cortex_m_dsp::attention::accumulate(k, q, v, sums, scratch);
     #[cfg(any(cortex_m = "v6", cortex_m = "v7"))]
     words::attention::accumulate(k, q, v, sums, scratch);
@@ -155,7 +157,9 @@ pub(crate) fn kernel_apply(
     scratch: &mut [i32],
     plain: impl FnOnce(&mut [i8], &mut [i32]),
 ) {
-    #[cfg(cortex_m = "dsp")]
+    #[cfg(cortex_m = "helium")]
+    helium::attention::apply(k, q, u, outputs, y, scratch);
+    #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
     cortex_m_dsp::attention::apply(k, q, u, outputs, y, scratch);
     #[cfg(any(cortex_m = "v6", cortex_m = "v7"))]
     words::attention::apply(k, q, u, outputs, y, scratch);
@@ -205,6 +209,53 @@ pub(crate) fn softmax(
 #[cfg(test)]
 pub(crate) fn softmax_by_words(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8], scratch: &mut [i32]) {
     softmax::run::<words::Words>(s, q, k, v, y, scratch);
+}
+
+/// The sums of a LayerNorm's row and of its squares.
+#[inline(always)]
+pub(crate) fn moments(x: &[i16]) -> (i32, i64) {
+    #[cfg(cortex_m = "helium")]
+    return helium::layer_norm::moments(x);
+    #[cfg(not(cortex_m = "helium"))]
+    {
+        let sum = x.iter().map(|&x| i32::from(x)).sum();
+        (sum, x.iter().map(|&x| i64::from(i32::from(x) * i32::from(x))).sum())
+    }
+}
+
+/// How a row is standardised, in the terms of [`LayerNormI8`](crate::ops::layer_norm::LayerNormI8): `D_i` is
+/// shifted `up` and `down`, one of which is 0, and the result by `shift`, from 1 on.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(cortex_m = "helium"), allow(dead_code))]
+pub(crate) struct Standardise {
+    pub(crate) sum: i32,
+    pub(crate) up: u32,
+    pub(crate) down: u32,
+    pub(crate) mantissa: u32,
+    pub(crate) shift: i32,
+}
+
+/// The values of a LayerNorm's row, or `plain(output, y)` on cores that have nothing better.
+#[inline(always)]
+pub(crate) fn standardise<O: Output>(
+    s: Standardise,
+    x: &[i16],
+    gamma: &[i16],
+    beta: &[i32],
+    output: O,
+    y: &mut [O::T],
+    plain: impl FnOnce(O, &mut [O::T]),
+) {
+    #[cfg(cortex_m = "helium")]
+    {
+        let _ = plain;
+        helium::layer_norm::standardise(s, x, gamma, beta, output, y);
+    }
+    #[cfg(not(cortex_m = "helium"))]
+    {
+        let _ = (s, x, gamma, beta);
+        plain(output, y);
+    }
 }
 
 /// `sum (a_i - b_i)^2` over slices of the same length, below 2^31.

@@ -285,11 +285,11 @@ impl Decay {
 #[repr(C)]
 pub(crate) struct Exp2Neg {
     /// Distances from here on give 0.
-    limit: u32,
-    up: u32,
-    multiplier: i32,
+    pub(crate) limit: u32,
+    pub(crate) up: u32,
+    pub(crate) multiplier: i32,
     /// Half a unit of `t`, and the 14 by which a table value is shifted beside the octaves.
-    round: i32,
+    pub(crate) round: i32,
 }
 
 impl Exp2Neg {

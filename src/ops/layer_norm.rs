@@ -1,8 +1,8 @@
 //! LayerNorm: each token normalised over its channels, then scaled and shifted.
 
 use super::{Signature, f32s, i8s, i16s, i32s};
-use crate::arch::vectorised;
-use crate::math::fixed::{rsqrt, saturate_i8, saturate_i16};
+use crate::arch::{Output, Standardise, ToI8, ToI16, moments as integer_moments, standardise, vectorised};
+use crate::math::fixed::rsqrt;
 use crate::math::float::{sqrt, sum, sum_pairs};
 
 const NO_CHANNELS: &str = "a layer norm needs at least one channel";
@@ -210,7 +210,7 @@ impl LayerNormI8 {
 /// Integer forward to int8.
 pub fn forward_i8(s: &LayerNormI8, x: &[i16], gamma: &[i16], beta: &[i32], y: &mut [i8]) {
     let LayerNormI8 { zero, lo, hi, .. } = *s;
-    integer_rows(s.c, s.eps, s.shift, x, gamma, beta, y, move |q| saturate_i8((q + zero).max(lo).min(hi)));
+    integer_rows(s.c, s.eps, s.shift, x, gamma, beta, y, ToI8 { zero, lo, hi });
 }
 
 shape! {
@@ -247,19 +247,19 @@ impl LayerNormI16 {
 
 /// Integer forward to int16.
 pub fn forward_i16(s: &LayerNormI16, x: &[i16], gamma: &[i16], beta: &[i32], y: &mut [i16]) {
-    integer_rows(s.c, s.eps, s.shift, x, gamma, beta, y, saturate_i16);
+    integer_rows(s.c, s.eps, s.shift, x, gamma, beta, y, ToI16);
 }
 
 #[inline(always)]
-fn integer_rows<T>(
+fn integer_rows<O: Output>(
     c: usize,
     eps: i32,
     shift: i32,
     x: &[i16],
     gamma: &[i16],
     beta: &[i32],
-    y: &mut [T],
-    finish: impl Fn(i32) -> T,
+    y: &mut [O::T],
+    output: O,
 ) {
     let (channels, half) = (c as u64, 1 << (shift - 1));
     let eps = (eps as u64 * channels * channels) >> 8;
@@ -267,19 +267,30 @@ fn integer_rows<T>(
         #[inline(always)]
         move || {
             for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
-                let sum: i32 = x.iter().map(|&x| i32::from(x)).sum();
-                let squares: i64 = x.iter().map(|&x| i64::from(i32::from(x) * i32::from(x))).sum();
+                let (sum, squares) = integer_moments(x);
                 let spread = channels * squares as u64 - i64::from(sum).pow(2) as u64;
                 let (mantissa, exponent) = rsqrt(spread + eps);
                 // One of the two shifts is 0. |norm| <= sqrt(c - 1) < 182, so d stays below 2^30.
-                let (up, down) = ((52 - exponent).max(0), (exponent - 52).max(0));
+                let (up, down) = ((52 - exponent).max(0) as u32, (exponent - 52).max(0) as u32);
                 let nearest = (1 << down) >> 1;
-                for ((y, &x), (&gamma, &beta)) in y.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
-                    let d = ((c as i32 * i32::from(x) - sum + nearest) >> down) << up;
-                    let norm_q20 = ((i64::from(d) * i64::from(mantissa) + (1 << 31)) >> 32) as i32;
-                    let t = ((i64::from(norm_q20) * i64::from(gamma)) >> 16) as i32;
-                    *y = finish(t.saturating_add(beta).saturating_add(half) >> shift);
-                }
+                let how = Standardise { sum, up, down, mantissa, shift };
+                standardise(
+                    how,
+                    x,
+                    gamma,
+                    beta,
+                    output,
+                    y,
+                    #[inline(always)]
+                    |output, y| {
+                        for ((y, &x), (&gamma, &beta)) in y.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
+                            let d = ((c as i32 * i32::from(x) - sum + nearest) >> down) << up;
+                            let norm_q20 = ((i64::from(d) * i64::from(mantissa) + (1 << 31)) >> 32) as i32;
+                            let t = ((i64::from(norm_q20) * i64::from(gamma)) >> 16) as i32;
+                            *y = output.put(t.saturating_add(beta).saturating_add(half) >> shift);
+                        }
+                    },
+                );
             }
         },
     );

@@ -3,38 +3,55 @@
 
 use super::{Scale, VECTOR, copy_interleaved, isa};
 use crate::arch::products::{Channel, Channels, Output, Rows, Shape, TILE_COLUMNS, TILE_ROWS};
+use crate::math::fixed::Requantise;
 use core::arch::naked_asm;
 
 /// Words of a vector of each row of a tile.
 const STEP: usize = TILE_ROWS * VECTOR / size_of::<i32>();
 /// Lanes that are stored together.
-const RESULTS: usize = TILE_ROWS * TILE_COLUMNS;
+pub(super) const RESULTS: usize = TILE_ROWS * TILE_COLUMNS;
 /// Columns up to which a tile's results have offsets of 16 bits.
-const MOST_COLUMNS: usize = u16::MAX as usize / TILE_ROWS;
+pub(super) const MOST_COLUMNS: usize = u16::MAX as usize / TILE_ROWS;
 
 /// What the loop over the tiles of a pair of columns is told.
 #[repr(C)]
-struct Tiles {
-    x: *const i32,
-    w: [*const i8; TILE_COLUMNS],
+pub(super) struct Tiles {
+    pub(super) x: *const i32,
+    pub(super) w: [*const i8; TILE_COLUMNS],
     /// Twice the turns of two whole vectors, and 1 where the first turn has one only.
-    turns: usize,
+    pub(super) turns: usize,
     /// Values after the last whole vector.
-    rest: usize,
-    y: *mut u8,
+    pub(super) rest: usize,
+    pub(super) y: *mut u8,
     /// Results.
-    results: usize,
+    pub(super) results: usize,
     /// Bytes between the results of two tiles.
-    step: usize,
-    zero: i32,
-    bias: [i32; TILE_COLUMNS],
-    up: [i32; TILE_COLUMNS],
-    down: [i32; TILE_COLUMNS],
-    multiplier: [i32; TILE_COLUMNS],
+    pub(super) step: usize,
+    pub(super) zero: i32,
+    pub(super) bias: [i32; TILE_COLUMNS],
+    pub(super) up: [i32; TILE_COLUMNS],
+    pub(super) down: [i32; TILE_COLUMNS],
+    pub(super) multiplier: [i32; TILE_COLUMNS],
     /// Elements from `y` to each result of a tile.
-    offsets: [u16; RESULTS],
-    lo: [i16; RESULTS],
-    hi: [i16; RESULTS],
+    pub(super) offsets: [u16; RESULTS],
+    pub(super) lo: [i16; RESULTS],
+    pub(super) hi: [i16; RESULTS],
+}
+
+impl Tiles {
+    /// The turns of so many whole vectors.
+    pub(super) const fn turns(vectors: usize) -> usize {
+        vectors.div_ceil(2) << 1 | vectors & 1
+    }
+
+    /// Has column `c` requantised by `scale`.
+    #[inline(always)]
+    pub(super) fn scale(&mut self, c: usize, scale: Requantise) {
+        let Scale { up, multiplier, down } = Scale::new(scale);
+        self.up[c] = up;
+        self.multiplier[c] = multiplier;
+        self.down[c] = down;
+    }
 }
 
 /// See [`super::super::products`]. Once in a firmware for each type of output.
@@ -54,7 +71,6 @@ pub(in crate::arch) fn run<O: Output>(
     let [zero, lo, hi] = output.range();
     let offset = |r: usize, c: usize| (r * s.n + c) as u16;
     let (whole, rest) = (s.k / VECTOR, s.k % VECTOR);
-    let turns = whole.div_ceil(2) << 1 | whole & 1;
     for y in y.chunks_mut(panel_rows.saturating_mul(s.n).max(1)) {
         let rows_here = y.len() / s.n;
         let mut missing = rows_here;
@@ -73,7 +89,7 @@ pub(in crate::arch) fn run<O: Output>(
         let mut tiles = Tiles {
             x: panel.as_ptr(),
             w: [core::ptr::null(); TILE_COLUMNS],
-            turns,
+            turns: Tiles::turns(whole),
             rest,
             y: core::ptr::null_mut(),
             results: 0,
@@ -96,12 +112,9 @@ pub(in crate::arch) fn run<O: Output>(
                 first
             });
             for (c, Channel { w, bias, scale }) in [first, second].into_iter().enumerate() {
-                let Scale { up, multiplier, down } = Scale::new(scale);
                 tiles.w[c] = w.as_ptr();
                 tiles.bias[c] = bias;
-                tiles.up[c] = up;
-                tiles.multiplier[c] = multiplier;
-                tiles.down[c] = down;
+                tiles.scale(c, scale);
             }
             tiles.y = y.as_mut_ptr().cast();
             tiles.results = rows_here * TILE_COLUMNS;
@@ -119,34 +132,98 @@ pub(in crate::arch) fn run<O: Output>(
     }
 }
 
-/// Sixteen values of four rows and two columns, whose sums are in even registers. `$w0` and `$w1` load the latter.
+/// A vector of four rows and two columns, whose sums are in even registers. `$w0` and `$w1` load the latter, `$load`
+/// the former.
 macro_rules! vector {
-    ($w0:literal, $w1:literal) => {
+    ($load:literal, $multiply:literal, $w0:literal, $w1:literal) => {
         concat!(
             $w0,
             "\n",
             $w1,
-            "
-            vldrb.u8 q2, [r1], #64
-            vmladava.s8 r0, q0, q2
-            vldrb.u8 q3, [r1, #-48]
-            vmladava.s8 r8, q1, q2
-            vldrb.u8 q2, [r1, #-32]
-            vmladava.s8 r2, q0, q3
-            vmladava.s8 r10, q1, q3
-            vldrb.u8 q3, [r1, #-16]
-            vmladava.s8 r4, q0, q2
-            vmladava.s8 r12, q1, q2
-            vmladava.s8 r6, q0, q3
-            vmladava.s8 lr, q1, q3
+            "\n",
+            vector!($load, "q2, [r1], #64"),
+            vector!($multiply, "r0, q0, q2"),
+            vector!($load, "q3, [r1, #-48]"),
+            vector!($multiply, "r8, q1, q2"),
+            vector!($load, "q2, [r1, #-32]"),
+            vector!($multiply, "r2, q0, q3"),
+            vector!($multiply, "r10, q1, q3"),
+            vector!($load, "q3, [r1, #-16]"),
+            vector!($multiply, "r4, q0, q2"),
+            vector!($multiply, "r12, q1, q2"),
+            vector!($multiply, "r6, q0, q3"),
+            vector!($multiply, "lr, q1, q3")
+        )
+    };
+    (i8, $w0:literal, $w1:literal) => {
+        vector!("vldrb.u8", "vmladava.s8", $w0, $w1)
+    };
+    (i8) => {
+        vector!(i8, "vldrb.u8 q0, [r3], #16", "vldrb.u8 q1, [r5], #16")
+    };
+    (i16) => {
+        vector!("vldrh.u16", "vmladava.s16", "vldrh.u16 q0, [r3], #16", "vldrh.u16 q1, [r5], #16")
+    };
+    ($instruction:literal, $operands:literal) => {
+        concat!($instruction, " ", $operands, "\n")
+    };
+}
+pub(super) use vector;
+
+/// All whole vectors of a tile; r7: [`Tiles::turns`].
+macro_rules! vectors {
+    ($type:tt) => {
+        concat!(
+            "lsrs r7, r7, #1
+            bcs 14f
+            beq 15f
+            13:
+            ",
+            vector!($type),
+            "14:\n",
+            vector!($type),
+            "subs r7, #1
+            bne 13b
+            15:
             "
         )
     };
 }
+pub(super) use vectors;
 
-/// Tiles of four rows and two columns, one below the other, which `$store` stores.
+/// What is left of a tile of int8 rows, r7 values.
+macro_rules! rest {
+    () => {
+        concat!(
+            "cbz r7, 16f
+            vctp.8 r7
+            vpstt
+            ",
+            // Weights that are missing are zero, whatever they meet.
+            vector!(i8, "vldrbt.u8 q0, [r3]", "vldrbt.u8 q1, [r5]"),
+            "16:\n"
+        )
+    };
+}
+pub(super) use rest;
+
+/// The sums of a tile, those of the first column in q0 and of the second in q1.
+macro_rules! sums {
+    () => {
+        "
+        vmov q0[2], q0[0], r0, r4
+        vmov q0[3], q0[1], r2, r6
+        vmov q1[2], q1[0], r8, r12
+        vmov q1[3], q1[1], r10, lr
+        "
+    };
+}
+pub(super) use sums;
+
+/// Tiles of four rows and two columns, one below the other. After the whole vectors of `$type` comes `$rest`;
+/// `$store` stores.
 macro_rules! tiles {
-    ($store:literal) => {
+    ($type:tt, $rest:expr, $store:literal) => {
         naked_asm!(
             isa!(),
             "push {{r3-r11, lr}}",
@@ -168,27 +245,9 @@ macro_rules! tiles {
             "mov r10, r8",
             "mov r12, r8",
             "mov lr, r8",
-            "lsrs r7, r7, #1",
-            "bcs 4f",
-            "beq 5f",
-            "3:",
-            vector!("vldrb.u8 q0, [r3], #16", "vldrb.u8 q1, [r5], #16"),
-            "4:",
-            vector!("vldrb.u8 q0, [r3], #16", "vldrb.u8 q1, [r5], #16"),
-            "subs r7, #1",
-            "bne 3b",
-            "5:",
-            "ldr r7, [r9, #16]",
-            "cbz r7, 6f",
-            // Weights that are missing are zero, whatever they meet.
-            "vctp.8 r7",
-            "vpstt",
-            vector!("vldrbt.u8 q0, [r3]", "vldrbt.u8 q1, [r5]"),
-            "6:",
-            "vmov q0[2], q0[0], r0, r4",
-            "vmov q0[3], q0[1], r2, r6",
-            "vmov q1[2], q1[0], r8, r12",
-            "vmov q1[3], q1[1], r10, lr",
+            vectors!($type),
+            $rest,
+            sums!(),
             "ldrd r0, r2, [r9, #44]",
             "ldrd r4, r6, [r9, #52]",
             "vqshl.s32 q0, r0",
@@ -222,11 +281,17 @@ macro_rules! tiles {
 /// Results of int8.
 #[unsafe(naked)]
 unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
-    tiles!("vstrbt.16 q0, [r0, q6]")
+    tiles!(i8, concat!("ldr r7, [r9, #16]\n", rest!()), "vstrbt.16 q0, [r0, q6]")
 }
 
 /// Results of int16.
 #[unsafe(naked)]
 unsafe extern "C" fn tiles_i16(tiles: *mut Tiles) {
-    tiles!("vstrht.16 q0, [r0, q6, uxtw #1]")
+    tiles!(i8, concat!("ldr r7, [r9, #16]\n", rest!()), "vstrht.16 q0, [r0, q6, uxtw #1]")
+}
+
+/// Results of int8 from rows and columns of int16, which are whole vectors.
+#[unsafe(naked)]
+pub(super) unsafe extern "C" fn wide_tiles_i8(tiles: *mut Tiles) {
+    tiles!(i16, "", "vstrbt.16 q0, [r0, q6]")
 }
