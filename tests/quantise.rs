@@ -8,7 +8,7 @@ use softedge::format::{View, write};
 use softedge::model::preset;
 use softedge::ops::scale::Scale;
 use softedge::ops::{DType, Tick};
-use softedge::program::{Op, ParamLayout, Plan, Program, Role, Space, TensorId, verify};
+use softedge::program::{Op, ParamLayout, Plan, Program, Role, Space, TensorId, in_strips, verify};
 use softedge::quant::{Bounds, calibrate, freeze, quantise, report};
 use std::collections::HashMap;
 
@@ -77,6 +77,40 @@ fn presets_fit_their_boards_and_twins_their_presets() {
             let (its_arena, its_file) = size(&format!("{name}-{twin}"));
             assert!((its_file / file - 1.0).abs() < 0.04, "{name}-{twin}: {its_file} beside {file}");
             assert!(its_arena < 1.04 * arena, "{name}-{twin}: {its_arena} beside {arena}");
+        }
+    }
+}
+
+/// The scores of an integer Program in an arena that was full of something else.
+fn scores(program: &Program, raw: &[u8]) -> Vec<u8> {
+    let file = Buffer::copy_of(&write(program, &Plan::new(program)).unwrap());
+    let view = View::new_checked(file.bytes()).unwrap();
+    let mut arena = Buffer::zeroed(view.size(Space::Arena));
+    arena.bytes_mut().fill(0xaa);
+    let mut executor: Executor<'_> = Executor::new(view, Memory::new(arena.bytes_mut())).unwrap();
+    executor.tensor_mut(view.input_id(0)).unwrap().copy_from_slice(raw);
+    executor.run(&Tick::default());
+    executor.tensor(view.output_id(0)).to_vec()
+}
+
+/// Arenas before and after layers were put in strips: the image takes 27,648 and 150,528 bytes of them.
+#[test]
+fn cameras_fit_their_boards() {
+    for (name, whole_arena, arena, flash_kib) in
+        [("camera-96", 96_512, 96_512, 128), ("camera-224", 252_816, 156_944, 384)]
+    {
+        let model = quantised(&preset(name).unwrap());
+        let strips = in_strips(&model.integer);
+        let [whole, planned] = [&model.integer, &strips].map(Plan::new);
+        assert_eq!(verify(&strips, &planned), Ok(()), "{name}");
+        let sizes = [whole.size(Space::Arena), planned.size(Space::Arena)];
+        assert!(sizes[0] <= whole_arena && sizes[1] <= arena, "{name}: arenas of {sizes:?}");
+        assert!(sizes[1] as f64 <= 1.1 * planned.lower_bound() as f64, "{name}: {sizes:?}");
+        let file = write(&strips, &planned).unwrap().len();
+        assert!(file <= flash_kib << 10, "{name}: a file of {file}");
+        for i in 0..3 {
+            let raw = model.data.raw_bytes(spread(model.data, i));
+            assert_eq!(scores(&strips, &raw), scores(&model.integer, &raw), "{name}, image {i}");
         }
     }
 }

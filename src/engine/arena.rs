@@ -275,7 +275,7 @@ macro_rules! outputs {
 }
 
 impl<'r> Operands<'r> {
-    inputs!(f32 i32 i16 i8 u8);
+    inputs!(f32 i32 i16 i8);
 
     outputs! {
         f32_mut: f32;

@@ -10,7 +10,7 @@ use crate::program::{Kind, Op};
 #[inline(always)]
 pub(super) fn run<S: Runs>(kind: Kind, words: &[u32; MAX_SHAPE_WORDS], o: &mut Operands<'_>) -> bool {
     dispatch! { S, kind, words, o, tick;
-        InputU8: input::forward_u8(u8, i32, i32, i8, i8_mut);
+        InputU8: input::forward_u8(i32, i32, i8, i8_mut) @ in_place;
         InputI16: input::forward_i16(i16, i32, i32, i8, i8_mut);
         LinearI8: linear::forward_i8(i8, i8, i32, i32, i8, i8_mut, i32_mut);
         LinearI16: linear::forward_i16(i8, i8, i32, i32, i8, i16_mut, i32_mut);

@@ -38,7 +38,8 @@
 //! scale is positive and finite in every record; where it means nothing, it is 1 and the zero point 0. There
 //! are at most 65,534 tensors. A tensor in the weights is a constant: no op writes it, and it is no input or
 //! output of the model, which has at least one of each. The first input is the raw input and the first
-//! output the scores. A run may reuse the memory of its inputs; what other tensors of the arena hold before
+//! output the scores. Tensors of the arena may share bytes: an op may read rows of an image that another wrote
+//! whole, or a whole that several ops wrote in parts. A run may reuse the memory of its inputs; what other tensors of the arena hold before
 //! it does not count.
 //!
 //! An op record is a word with the [kind](crate::program::Kind) (low half), the number of inputs and of
@@ -87,7 +88,7 @@ pub use write::write;
 use crate::Error;
 
 /// The version this library writes and reads.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// First word of every file: the bytes `SOFT`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"SOFT");

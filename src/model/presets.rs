@@ -18,6 +18,10 @@ use alloc::vec::Vec;
 /// attention, `-depthwise` with a depthwise convolution. Their integer files are as large as the
 /// preset's to within 4 %, and their arenas no larger to within 4 %: attention, which needs keys and
 /// more memory, has a narrower first stage for that, and the convolution, which needs little, more blocks.
+///
+/// The `camera-` models have no twins. They are for RGB images of this side, of two classes if the data does
+/// not say otherwise, with convolutions before the first stage that [run in
+/// strips](crate::program::in_strips): the arena is hardly larger than the image or than the tokens.
 pub const PRESETS: &[&str] = &[
     "soft_tiny",
     "soft_small",
@@ -40,6 +44,8 @@ pub const PRESETS: &[&str] = &[
     "watch-nano",
     "watch-nano-softmax",
     "watch-nano-depthwise",
+    "camera-96",
+    "camera-224",
 ];
 
 /// The model with this name, if there is one.
@@ -48,6 +54,8 @@ pub fn preset(name: &str) -> Option<Config> {
         official(size, true)?
     } else if let Some(size) = name.strip_prefix("soft_") {
         official(size, false)?
+    } else if let Some(side) = name.strip_prefix("camera-") {
+        camera(side)?
     } else {
         small(name)?
     };
@@ -105,14 +113,7 @@ fn pyramid(
         head: Head::ClassToken,
         drop_rate: 0.1,
         linear_std: Some(0.02),
-        input: Input {
-            height: side,
-            width: side,
-            channels: 3,
-            raw: Raw::U8,
-            mean: vec![123.675, 116.28, 103.53],
-            std: vec![58.395, 57.12, 57.375],
-        },
+        input: photographs(side),
         stages: vec![
             stage(0, 8, 9, 56),
             stage(1, 4, 5, 28),
@@ -215,7 +216,12 @@ fn small(name: &str) -> Option<Config> {
     if let Some(mixer) = twin {
         stages.iter_mut().for_each(|stage| stage.mixer = mixer);
     }
-    Some(Config {
+    Some(of_stages(input, classes, stages))
+}
+
+/// A small model of these stages.
+fn of_stages(input: Input, classes: usize, stages: Vec<Stage>) -> Config {
+    Config {
         name: String::new(),
         classes,
         labels: Vec::new(),
@@ -224,7 +230,35 @@ fn small(name: &str) -> Option<Config> {
         linear_std: None,
         input,
         stages,
-    })
+    }
+}
+
+/// Square RGB images, with the means and deviations of ImageNet's.
+fn photographs(side: usize) -> Input {
+    Input {
+        height: side,
+        width: side,
+        channels: 3,
+        raw: Raw::U8,
+        mean: vec![123.675, 116.28, 103.53],
+        std: vec![58.395, 57.12, 57.375],
+    }
+}
+
+/// A small model for the images of a camera.
+fn camera(side: &str) -> Option<Config> {
+    let landmarks = [4, 4];
+    let stage = |channels, heads, depth| Small { channels, kernel: 3, heads, depth, mlp_ratio: 2.0, landmarks }.stage();
+    let (side, stem, stages) = match side {
+        "96" => (96, vec![8], vec![stage(32, 2, 1), stage(64, 4, 2)]),
+        "224" => (224, vec![8, 16], vec![stage(32, 2, 1), stage(64, 4, 2), stage(96, 6, 2)]),
+        _ => return None,
+    };
+    let mut config = of_stages(photographs(side), 2, stages);
+    let embed = &mut config.stages[0].embed;
+    let last = embed[0];
+    embed.splice(..0, stem.into_iter().map(|channels| ConvLayer { channels, ..last }));
+    Some(config)
 }
 
 /// Fashion-MNIST: 28 x 28 grey pixels, with the mean and deviation of its training set.

@@ -22,7 +22,7 @@ pub(crate) const RAW_BITS: u32 = 12;
 const ZERO: &str = "the zero point of an input leaves int8";
 
 shape! {
-    /// `x u8[rows, c], multiplier i32[c], offset i32[c], shift i8[c] -> y i8[rows, c]`:
+    /// `x u8[rows, c], multiplier i32[c], offset i32[c], shift i8[c] -> y i8[rows, c]`, in place on `x`:
     /// `y = clamp(q + zero, -128, 127)`.
     ///
     /// Pixels as they are, `y = x - 128`, is `zero = -128` with the identity above.
@@ -37,13 +37,14 @@ shape! {
 }
 
 impl InputU8 {
-    /// Inputs `x, multiplier, offset, shift`; output `y`.
+    /// Inputs `x, multiplier, offset, shift`; output `y`, in place on `x`.
     pub const fn signature(&self) -> Signature {
         let Self { rows, c, zero } = *self;
         if zero < -128 || zero > 127 {
             return Signature::invalid(ZERO);
         }
-        Signature::new(&[operand(super::DType::U8, &[rows, c]), i32s(&[c]), i32s(&[c]), i8s(&[c])], &[i8s(&[rows, c])])
+        let x = operand(super::DType::U8, &[rows, c]);
+        Signature::new(&[x, i32s(&[c]), i32s(&[c]), i8s(&[c])], &[i8s(&[rows, c])]).in_place()
     }
 
     /// Multiply-accumulates: none.
@@ -52,9 +53,14 @@ impl InputU8 {
     }
 }
 
-/// uint8 to int8.
-pub fn forward_u8(s: &InputU8, x: &[u8], multiplier: &[i32], offset: &[i32], shift: &[i8], y: &mut [i8]) {
-    rows(s.c, s.zero, x, multiplier, offset, shift, y);
+/// uint8, whose bits are in `y`, to int8.
+pub fn forward_u8(s: &InputU8, multiplier: &[i32], offset: &[i32], shift: &[i8], y: &mut [i8]) {
+    for y in y.chunks_exact_mut(s.c) {
+        let channels = multiplier.iter().zip(offset).zip(shift);
+        for (y, ((&multiplier, &offset), &shift)) in y.iter_mut().zip(channels) {
+            *y = value(i32::from(*y as u8), multiplier, offset, shift, s.zero);
+        }
+    }
 }
 
 shape! {
@@ -88,27 +94,18 @@ impl InputI16 {
 
 /// int16 to int8.
 pub fn forward_i16(s: &InputI16, x: &[i16], multiplier: &[i32], offset: &[i32], shift: &[i8], y: &mut [i8]) {
-    rows(s.c, s.zero, x, multiplier, offset, shift, y);
+    for (x, y) in x.chunks_exact(s.c).zip(y.chunks_exact_mut(s.c)) {
+        let channels = multiplier.iter().zip(offset).zip(shift);
+        for ((y, &x), ((&multiplier, &offset), &shift)) in y.iter_mut().zip(x).zip(channels) {
+            *y = value(i32::from(x), multiplier, offset, shift, s.zero);
+        }
+    }
 }
 
 #[inline(always)]
-fn rows<T: Copy + Into<i32>>(
-    c: usize,
-    zero: i32,
-    x: &[T],
-    multiplier: &[i32],
-    offset: &[i32],
-    shift: &[i8],
-    y: &mut [i8],
-) {
-    for (x, y) in x.chunks_exact(c).zip(y.chunks_exact_mut(c)) {
-        let channels = multiplier.iter().zip(offset).zip(shift);
-        for ((y, &x), ((&multiplier, &offset), &shift)) in y.iter_mut().zip(x).zip(channels) {
-            let x: i32 = x.into();
-            let acc = (x << RAW_BITS).saturating_add(offset);
-            *y = saturate_i8(requantise(acc, multiplier, shift as u32).saturating_add(zero));
-        }
-    }
+fn value(x: i32, multiplier: i32, offset: i32, shift: i8, zero: i32) -> i8 {
+    let acc = (x << RAW_BITS).saturating_add(offset);
+    saturate_i8(requantise(acc, multiplier, shift as u32).saturating_add(zero))
 }
 
 /// The operands of [`InputU8`] and [`InputI16`].
@@ -186,8 +183,8 @@ mod tests {
         };
         let x: Vec<u8> = ints::<i8>("x", rows * c).iter().map(|&x| x as u8).collect();
         let s = InputU8 { rows, c, zero: -128 };
-        let mut y = vec![0; rows * c];
-        forward_u8(&s, &x, &multiplier, &offset, &shift, &mut y);
+        let mut y: Vec<i8> = x.iter().map(|&x| x as i8).collect();
+        forward_u8(&s, &multiplier, &offset, &shift, &mut y);
         for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
             assert_eq!(i128::from(y), (q(x.into(), i % c) - 128).clamp(-128, 127));
         }
@@ -204,9 +201,8 @@ mod tests {
     fn pixels_minus_128_are_exact() {
         let p = quantise_parameters(&[0.0], &[1.0], 1.0).unwrap();
         assert_eq!(p, Parameters { multiplier: vec![1 << 30], offset: vec![0], shift: vec![42] });
-        let x: Vec<u8> = (0..=255).collect();
-        let mut y = vec![0; 256];
-        forward_u8(&InputU8 { rows: 256, c: 1, zero: -128 }, &x, &p.multiplier, &p.offset, &p.shift, &mut y);
+        let mut y: Vec<i8> = (0..=255u8).map(|x| x as i8).collect();
+        forward_u8(&InputU8 { rows: 256, c: 1, zero: -128 }, &p.multiplier, &p.offset, &p.shift, &mut y);
         assert_eq!(y, (-128..=127).collect::<Vec<i8>>());
     }
 
@@ -218,8 +214,8 @@ mod tests {
         let p = quantise_parameters(&mean, &std, s).unwrap();
         let (rows, c) = (256, 3);
         let x: Vec<u8> = (0..rows * c).map(|i| (i / c) as u8).collect();
-        let mut y = vec![0; rows * c];
-        forward_u8(&InputU8 { rows, c, zero }, &x, &p.multiplier, &p.offset, &p.shift, &mut y);
+        let mut y: Vec<i8> = x.iter().map(|&x| x as i8).collect();
+        forward_u8(&InputU8 { rows, c, zero }, &p.multiplier, &p.offset, &p.shift, &mut y);
         for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
             let real = (f64::from(x) - f64::from(mean[i % c])) / (f64::from(std[i % c]) * s) + f64::from(zero);
             assert!((f64::from(y) - real.clamp(-128.0, 127.0)).abs() < 0.53, "{x}: {y} {real}");

@@ -21,6 +21,13 @@ impl TensorId {
 pub enum Role {
     /// Written and read by ops, or by the caller before a run.
     Activation,
+    /// Bytes of an activation that is itself no part: what is written to one is written to the other.
+    Part {
+        /// The activation.
+        of: TensorId,
+        /// Byte offset there, a multiple of [`ALIGN`](super::ALIGN).
+        offset: usize,
+    },
     /// A constant; its bytes are in [`Tensor::data`].
     Constant,
     /// A trained parameter; `decay` says whether weight decay applies to it.
@@ -96,7 +103,7 @@ impl Tensor {
     /// The space it lives in.
     pub fn space(&self) -> Space {
         match self.role {
-            Role::Activation => Space::Arena,
+            Role::Activation | Role::Part { .. } => Space::Arena,
             Role::Constant => Space::Weights,
             Role::Param { .. } | Role::Statistic => Space::Params,
             Role::GradOf(_) => Space::Grads,
@@ -169,6 +176,21 @@ impl Program {
             init: Init::Zeros,
         });
         TensorId((self.tensors.len() - 1) as u16)
+    }
+
+    /// Adds the elements of activation `of` from element `first` on as a tensor of their own.
+    ///
+    /// # Panics
+    /// If they are not all in `of`, or do not begin at a multiple of [`ALIGN`](super::ALIGN) bytes.
+    pub fn part(&mut self, name: impl Into<String>, of: TensorId, first: usize, shape: &[usize]) -> TensorId {
+        let (whole, offset) = (self.tensor(of), first * self.tensor(of).dtype.size());
+        assert!(whole.role == Role::Activation && offset.is_multiple_of(super::ALIGN), "a part of {}", whole.name);
+        assert!(first + shape.iter().product::<usize>() <= whole.len(), "a part of {}", whole.name);
+        let (dtype, scale, zero) = (whole.dtype, whole.scale, whole.zero);
+        let id = self.add(name, dtype, shape, Role::Part { of, offset });
+        let part = &mut self.tensors[id.index()];
+        (part.scale, part.zero) = (scale, zero);
+        id
     }
 
     /// Adds a constant with these little-endian bytes.

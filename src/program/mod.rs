@@ -2,7 +2,7 @@
 //!
 //! Inference in f32, inference in integers and a training step are all Programs. A Program says
 //! which tensor lives in which [`Space`]; [`Plan`] gives every tensor its place there from its
-//! lifetime; [`differentiate`] appends each op's backward op; [`verify`] checks a plan without
+//! lifetime; [`in_strips`] makes the arena of a large image smaller; [`differentiate`] appends each op's backward op; [`verify`] checks a plan without
 //! knowing how it was made. Executors run the written form, `format::View`, and nothing else.
 
 mod op;
@@ -14,6 +14,8 @@ mod differentiate;
 #[cfg(feature = "alloc")]
 mod plan;
 #[cfg(feature = "alloc")]
+mod strips;
+#[cfg(feature = "alloc")]
 mod verify;
 
 pub use op::{Kind, Op, OpSet};
@@ -24,6 +26,8 @@ pub use build::{Init, Node, Program, Role, Tensor, TensorId};
 pub use differentiate::{Differentiated, differentiate};
 #[cfg(feature = "alloc")]
 pub use plan::{ParamLayout, Plan};
+#[cfg(feature = "alloc")]
+pub use strips::in_strips;
 #[cfg(feature = "alloc")]
 pub use verify::{Fault, verify};
 

@@ -1,7 +1,9 @@
 //! The arena plan: an offset for every tensor, from its lifetime.
 //!
 //! Two activations may share bytes when they are never alive at the same time, and an in-place op
-//! writes over its input when nobody reads that input again. Finding the smallest arena is NP-hard
+//! writes over its input when nobody reads that input again. Where a tensor is used in parts, each of its
+//! bytes is alive for its own time: rows of an image that have been read make room for rows of its feature
+//! map. Finding the smallest arena is NP-hard
 //! (dynamic storage allocation), so several greedy orders are tried, then seeded perturbations of
 //! the best; the result is compared with the lower bound, the largest sum of simultaneously live
 //! tensors.
@@ -72,10 +74,53 @@ impl ParamLayout {
     }
 }
 
-/// Activations that share one place because in-place ops hand it on.
+/// Activations that share one place because in-place ops hand it on, or because they are parts of each other.
 struct Group {
+    /// From the first to the last use of any of its bytes.
     life: Range<usize>,
+    /// A multiple of [`ALIGN`].
     bytes: usize,
+    /// Its bytes, by when they are alive; one where they all are at the same time.
+    segments: Vec<Segment>,
+}
+
+/// Bytes that are alive together.
+#[derive(Clone, Debug, PartialEq)]
+struct Segment {
+    bytes: Range<usize>,
+    life: Range<usize>,
+}
+
+impl Segment {
+    fn meets(&self, life: &Range<usize>) -> bool {
+        self.life.start < life.end && life.start < self.life.end
+    }
+}
+
+impl Group {
+    /// A group from all uses of its bytes.
+    fn new(uses: &[Segment]) -> Self {
+        let hull = |uses: &mut dyn Iterator<Item = &Segment>| {
+            uses.fold(None, |life: Option<Range<usize>>, Segment { life: l, .. }| {
+                Some(life.map_or(l.clone(), |life| life.start.min(l.start)..life.end.max(l.end)))
+            })
+        };
+        let mut cuts: Vec<usize> = uses.iter().flat_map(|u| [u.bytes.start, align(u.bytes.end)]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let mut segments: Vec<Segment> = Vec::new();
+        for cut in cuts.windows(2) {
+            let bytes = cut[0]..cut[1];
+            let life = hull(&mut uses.iter().filter(|u| u.bytes.start < bytes.end && bytes.start < u.bytes.end));
+            let Some(life) = life else { continue };
+            match segments.last_mut() {
+                Some(last) if last.life == life && last.bytes.end == bytes.start => last.bytes.end = bytes.end,
+                _ => segments.push(Segment { bytes, life }),
+            }
+        }
+        let life = hull(&mut uses.iter()).unwrap_or_default();
+        Self { life, bytes: segments.last().map_or(0, |s| s.bytes.end), segments }
+    }
 }
 
 impl Plan {
@@ -99,6 +144,7 @@ impl Plan {
             };
             offsets[i] = match t.role {
                 Role::Activation => group_of[i].map_or(0, |g| places[g]),
+                Role::Part { of, offset } => group_of[of.index()].map_or(0, |g| places[g]) + offset,
                 Role::Param { .. } | Role::Statistic => layout.offset(id),
                 Role::GradOf(of) => {
                     let at = layout.offset(of);
@@ -156,10 +202,16 @@ impl Plan {
     }
 
     /// When an activation is alive: from the op that first writes it (0 is before the first op, op
-    /// `i` is moment `i + 1`) up to and including its last use. `None` for other tensors.
+    /// `i` is moment `i + 1`) up to and including its last use. `None` for other tensors, and where it is
+    /// used in parts only.
     pub fn lifetime(&self, id: TensorId) -> Option<Range<usize>> {
         self.lifetimes[id.index()].clone()
     }
+}
+
+/// What [`Plan::lower_bound`] would be.
+pub(super) fn least_arena(program: &Program) -> usize {
+    live_peak(&groups(program, &lifetimes(program)).1)
 }
 
 fn lifetimes(program: &Program) -> Vec<Option<Range<usize>>> {
@@ -192,42 +244,62 @@ fn takes_over(program: &Program, lives: &[Option<Range<usize>>], i: usize) -> Op
         return None;
     }
     let (input, output) = (node.ins[0]?, node.outs[0]?);
+    let is_part = |id: TensorId| matches!(program.tensor(id).role, Role::Part { .. });
+    if is_part(input) || is_part(output) {
+        return None;
+    }
     let (read, written) = (lives[input.index()].as_ref()?, lives[output.index()].as_ref()?);
     let last_use = read.end == i + 2 && !node.ins[1..].contains(&Some(input));
     (last_use && written.start == i + 1 && !program.outputs.contains(&input)).then_some((input, output))
 }
 
+/// The group of every activation that is no part, and the groups.
 fn groups(program: &Program, lives: &[Option<Range<usize>>]) -> (Vec<Option<usize>>, Vec<Group>) {
+    let mut whole = lives.to_vec();
+    for (i, t) in program.tensors.iter().enumerate() {
+        if let (Role::Part { of, .. }, Some(life)) = (t.role, &lives[i]) {
+            let all = whole[of.index()].get_or_insert_with(|| life.clone());
+            *all = all.start.min(life.start)..all.end.max(life.end);
+        }
+    }
     let mut group_of: Vec<Option<usize>> = vec![None; program.tensors.len()];
-    let mut groups: Vec<Group> = Vec::new();
+    let mut n_groups = 0;
+    let mut next = || {
+        n_groups += 1;
+        n_groups - 1
+    };
     // An input was written by an earlier op or is an input of the Program: in the order of
     // execution, it has its group when an op takes it over.
     for i in 0..program.nodes.len() {
-        if let Some((input, output)) = takes_over(program, lives, i) {
-            let life = lives[input.index()].clone().expect("alive");
-            let group = *group_of[input.index()].get_or_insert_with(|| {
-                groups.push(Group { life, bytes: program.tensor(input).bytes() });
-                groups.len() - 1
-            });
+        if let Some((input, output)) = takes_over(program, &whole, i) {
+            let group = *group_of[input.index()].get_or_insert_with(&mut next);
             group_of[output.index()] = Some(group);
-            groups[group].life.end = lives[output.index()].as_ref().expect("alive").end;
         }
     }
-    for (i, life) in lives.iter().enumerate() {
-        if let (Some(life), None) = (life, group_of[i]) {
-            group_of[i] = Some(groups.len());
-            groups.push(Group { life: life.clone(), bytes: program.tensors[i].bytes() });
+    let is_part = |i: usize| matches!(program.tensors[i].role, Role::Part { .. });
+    for i in (0..lives.len()).filter(|&i| whole[i].is_some() && !is_part(i)) {
+        group_of[i].get_or_insert_with(&mut next);
+    }
+    let mut uses: Vec<Vec<Segment>> = vec![Vec::new(); n_groups];
+    for (t, life) in program.tensors.iter().zip(lives).enumerate().filter_map(|(i, (t, l))| Some(((i, t), l.clone()?)))
+    {
+        let (root, offset) = match t.1.role {
+            Role::Part { of, offset } => (of.index(), offset),
+            _ => (t.0, 0),
+        };
+        if let Some(group) = group_of[root] {
+            uses[group].push(Segment { bytes: offset..offset + t.1.bytes(), life });
         }
     }
-    (group_of, groups)
+    (group_of, uses.iter().map(|uses| Group::new(uses)).collect())
 }
 
 fn live_peak(groups: &[Group]) -> usize {
     let end = groups.iter().map(|g| g.life.end).max().unwrap_or(0);
     let mut change = vec![0isize; end + 1];
-    for g in groups {
-        change[g.life.start] += g.bytes as isize;
-        change[g.life.end] -= g.bytes as isize;
+    for s in groups.iter().flat_map(|g| &g.segments) {
+        change[s.life.start] += s.bytes.len() as isize;
+        change[s.life.end] -= s.bytes.len() as isize;
     }
     let mut live = 0isize;
     change.iter().fold(0isize, |peak, c| {
@@ -238,25 +310,36 @@ fn live_peak(groups: &[Group]) -> usize {
 
 /// Lowest-fit placement in the given order.
 fn fit(groups: &[Group], order: &[usize], places: &mut [usize]) -> usize {
-    let mut placed: Vec<usize> = Vec::with_capacity(order.len());
+    // What is placed, sorted by offset.
+    let mut placed: Vec<Segment> = Vec::with_capacity(order.len());
     let mut peak = 0;
     for &g in order {
-        let (life, bytes) = (&groups[g].life, align(groups[g].bytes));
+        let group = &groups[g];
         let mut at = 0;
-        // `placed` is sorted by offset: the first gap that is large enough.
-        for &p in &placed {
-            let other = &groups[p];
-            if other.life.start < life.end && life.start < other.life.end {
-                if at + bytes <= places[p] {
-                    break;
+        loop {
+            let before = at;
+            for own in &group.segments {
+                for other in &placed {
+                    if at + own.bytes.end <= other.bytes.start {
+                        break;
+                    }
+                    if own.meets(&other.life) && at + own.bytes.start < other.bytes.end {
+                        at = other.bytes.end - own.bytes.start;
+                    }
                 }
-                at = at.max(places[p] + align(other.bytes));
+            }
+            // One segment was moved past everything in its way; several may have been moved into each other's.
+            if at == before || group.segments.len() == 1 {
+                break;
             }
         }
         places[g] = at;
-        peak = peak.max(at + bytes);
-        let position = placed.partition_point(|&p| places[p] <= at);
-        placed.insert(position, g);
+        peak = peak.max(at + group.bytes);
+        for s in &group.segments {
+            let bytes = at + s.bytes.start..at + s.bytes.end;
+            let position = placed.partition_point(|p| p.bytes.start <= bytes.start);
+            placed.insert(position, Segment { bytes, life: s.life.clone() });
+        }
     }
     peak
 }
@@ -313,7 +396,7 @@ mod tests {
             .map(|i| {
                 let start = s.below(4 * i, 40) as usize;
                 let length = 1 + s.below(4 * i + 1, 8) as usize;
-                Group { life: start..start + length, bytes: 1 + s.below(4 * i + 2, 5000) as usize }
+                Group::new(&[Segment { bytes: 0..1 + s.below(4 * i + 2, 5000) as usize, life: start..start + length }])
             })
             .collect()
     }

@@ -44,17 +44,34 @@ pub fn frozen(config: &Config) -> Program {
     freeze(&program, |name| values.get(name).map(Vec::as_slice)).unwrap()
 }
 
-/// The bundled training data whose inputs are those of `config`.
+/// The bundled training data whose inputs are those of `config`; waves in colour for a camera's.
 pub fn data_for(config: &Config) -> &'static Dataset {
     static FASHION: OnceLock<Dataset> = OnceLock::new();
     static WATCH: OnceLock<Dataset> = OnceLock::new();
-    let (cell, name) = match config.input.raw {
-        Raw::I16 => (&WATCH, "watch"),
-        _ => (&FASHION, "fashion-mini"),
+    let bundled = |name| data::open(name, &Default::default()).unwrap().0;
+    let data = match (config.input.raw, config.input.channels) {
+        (Raw::I16, _) => WATCH.get_or_init(|| bundled("watch")),
+        (_, 3) => Box::leak(Box::new(waves(config.input.height))),
+        _ => FASHION.get_or_init(|| bundled("fashion-mini")),
     };
-    let data = cell.get_or_init(|| data::open(name, &Default::default()).unwrap().0);
     assert_eq!(data.shape, [config.input.height, config.input.width, config.input.channels]);
     data
+}
+
+/// Square images of waves, each with a direction and a length of its own per colour.
+fn waves(side: usize) -> Dataset {
+    let n = 40;
+    let random = Stream::new(11);
+    let mut pixels = Vec::with_capacity(n * side * side * 3);
+    for image in 0..n {
+        let wave: Vec<f32> = (0..9).map(|i| random.uniform(16 * image as u64 + i)).collect();
+        for (y, x) in (0..side).flat_map(|y| (0..side).map(move |x| (y as f32, x as f32))) {
+            let turns = |c: usize| 12.0 * (wave[3 * c] * y + wave[3 * c + 1] * x) / side as f32 + wave[3 * c + 2];
+            pixels.extend((0..3).map(|c| (127.5 + 127.0 * (core::f32::consts::TAU * turns(c)).sin()) as u8));
+        }
+    }
+    let labels = (0..n as u32).map(|i| i % 2).collect();
+    Dataset::new("waves", [side, side, 3], data::Raw::U8(pixels), labels, vec!["0".into(), "1".into()]).unwrap()
 }
 
 /// The index of the `i`-th of a few inputs from all over a data set.

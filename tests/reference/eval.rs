@@ -7,24 +7,36 @@ use std::sync::LazyLock;
 /// A tensor of integers.
 type Values = Vec<i64>;
 
-/// The values of all tensors of a model; those that nothing wrote yet are absent.
+/// The arena of a model, and the values of all tensors that are known by what was written to them.
 pub struct Run<'f> {
     file: &'f File,
+    /// Tensors share bytes: one may be a part of another. `None` is what nothing, or scratch, was written to.
+    arena: Vec<Option<u8>>,
     values: Vec<Option<Values>>,
 }
 
 impl<'f> Run<'f> {
     pub fn new(file: &'f File, inputs: &[Values]) -> Self {
-        let mut run = Run { file, values: file.tensors.iter().map(|t| t.constant.clone()).collect() };
+        let values = file.tensors.iter().map(|t| t.constant.clone()).collect();
+        let mut run = Run { file, arena: vec![None; file.arena], values };
         for (id, input) in file.inputs.iter().zip(inputs) {
             run.set(*id, input.clone());
         }
         run
     }
 
-    /// A tensor; `None` for scratch, which only the engine has.
+    /// What was written to a tensor last; `None` for scratch, which only the engine has.
     pub fn get(&self, id: usize) -> Option<&Values> {
         self.values[id].as_ref()
+    }
+
+    /// The values in a tensor's bytes.
+    pub fn read(&self, id: usize) -> Values {
+        let tensor = &self.file.tensors[id];
+        tensor.constant.clone().unwrap_or_else(|| {
+            let bytes = &self.arena[tensor.offset..][..tensor.len * tensor.dtype.bytes()];
+            tensor.dtype.numbers(&bytes.iter().map(|b| b.expect("written before it is read")).collect::<Vec<_>>())
+        })
     }
 
     fn set(&mut self, id: usize, values: Values) {
@@ -32,16 +44,18 @@ impl<'f> Run<'f> {
         let (lo, hi) = tensor.dtype.range();
         assert_eq!(values.len(), tensor.len, "length of tensor {id}");
         assert!(values.iter().all(|v| (lo..=hi).contains(v)), "tensor {id} leaves {:?}", tensor.dtype);
+        let bytes = tensor.dtype.bytes_of(&values);
+        self.arena[tensor.offset..][..bytes.len()].iter_mut().zip(bytes).for_each(|(to, byte)| *to = Some(byte));
         self.values[id] = Some(values);
     }
 
     /// Runs one op.
     pub fn step(&mut self, op: &Op) {
-        let ins: Vec<&Values> = op
-            .ins
-            .iter()
-            .map(|id| self.values[id.expect("no operand is optional")].as_ref().expect("written before it is read"))
-            .collect();
+        let ins: Vec<Values> = op.ins.iter().map(|id| self.read(id.expect("no operand is optional"))).collect();
+        let ins: Vec<&Values> = ins.iter().collect();
+        for tensor in op.outs.iter().flatten().map(|id| &self.file.tensors[*id]) {
+            self.arena[tensor.offset..][..tensor.len * tensor.dtype.bytes()].fill(None);
+        }
         let to = |i: usize| self.file.tensors[op.outs[i].expect("an output")].dtype;
         let result = match op.name {
             "InputU8" | "InputI16" => input(op, &ins),

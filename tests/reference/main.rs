@@ -16,7 +16,7 @@ use softedge::engine::{Buffer, Every, Executor, Loaded, Memory};
 use softedge::format::{View, write};
 use softedge::model::{Config, Head, Inverse, Landmarks, Local, Mixer, Norm, Per, Soft, preset};
 use softedge::ops::{DType, Tick};
-use softedge::program::{Kind, Plan, Program, Space};
+use softedge::program::{Kind, Plan, Program, Space, in_strips};
 use std::collections::BTreeSet;
 
 /// Runs a Program on each of `inputs` (the raw bytes of all its inputs) in the engine and in the
@@ -47,7 +47,7 @@ fn assert_agreement(what: &str, program: &Program, inputs: &[Vec<Vec<u8>>]) -> V
             }
             true
         });
-        outputs.push(run.get(file.outputs[0]).expect("written").clone());
+        outputs.push(run.read(file.outputs[0]));
     }
     outputs
 }
@@ -55,8 +55,13 @@ fn assert_agreement(what: &str, program: &Program, inputs: &[Vec<Vec<u8>>]) -> V
 /// As [`assert_agreement`], for a model on 64 inputs of the bundled data; and that the engine of
 /// loaded models gives the reference's scores.
 fn assert_model_agrees(config: &Config) {
+    assert_so_changed(config, Program::clone);
+}
+
+/// As [`assert_model_agrees`], for what `change` makes of the model.
+fn assert_so_changed(config: &Config, change: impl Fn(&Program) -> Program) {
     let model = quantised(config);
-    let mut program = model.integer;
+    let mut program = change(&model.integer);
     program.labels = (0..config.classes).map(|class| format!("class {class}")).collect();
     let raw = |i: usize| vec![model.data.raw_bytes(spread(model.data, i)).into_owned()];
     let inputs: Vec<_> = (0..64).map(raw).collect();
@@ -101,6 +106,19 @@ fn their_depthwise_twins_agree() {
 }
 
 /// SOFT++ as the official code has it, with and without a ridge, small.
+/// An image of which rows make room for rows of feature maps.
+#[test]
+fn layers_in_strips_agree() {
+    let mut config = preset("camera-224").unwrap();
+    (config.input.height, config.input.width) = (64, 64);
+    config.stages.truncate(2);
+    assert_so_changed(&config, |whole| {
+        let strips = in_strips(whole);
+        assert!(strips.nodes.len() > whole.nodes.len());
+        strips
+    });
+}
+
 #[test]
 fn newton_on_landmarks_of_a_convolution_agrees() {
     for ridge in [0.0, 0.01] {

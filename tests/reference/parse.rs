@@ -42,6 +42,11 @@ impl Type {
         }
     }
 
+    /// Numbers as little-endian bytes.
+    pub fn bytes_of(self, numbers: &[i64]) -> Vec<u8> {
+        numbers.iter().flat_map(|n| n.to_le_bytes().into_iter().take(self.bytes())).collect()
+    }
+
     /// Little-endian bytes as numbers.
     pub fn numbers(self, bytes: &[u8]) -> Vec<i64> {
         let (lo, hi) = self.range();
@@ -58,6 +63,8 @@ pub struct Tensor {
     pub len: usize,
     /// The values of a constant.
     pub constant: Option<Vec<i64>>,
+    /// Byte offset in the arena, for what is no constant.
+    pub offset: usize,
 }
 
 /// An op of a file.
@@ -81,6 +88,8 @@ impl Op {
 }
 
 pub struct File {
+    /// Bytes of the arena.
+    pub arena: usize,
     pub tensors: Vec<Tensor>,
     pub ops: Vec<Op>,
     pub inputs: Vec<usize>,
@@ -162,7 +171,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 pub fn parse(bytes: &[u8]) -> File {
     let mut header = Words { bytes, at: 0 };
     assert_eq!(&header.bytes(), b"SOFT", "magic");
-    assert_eq!(header.word(), 3, "version, and zero in the high half");
+    assert_eq!(header.word(), 4, "version, and zero in the high half");
     assert_eq!(header.count(), bytes.len(), "bytes of the file");
     assert_eq!(header.word(), crc32(&bytes[16..]), "CRC of everything after it");
     let [arena, params, grads, state] = header.counts();
@@ -206,7 +215,7 @@ pub fn parse(bytes: &[u8]) -> File {
             _ => panic!("space {space} in an inference Program"),
         };
         assert!(end <= if space == 0 { arena } else { weights_bytes });
-        Tensor { dtype, len, constant }
+        Tensor { dtype, len, constant, offset }
     };
     let tensors = (0..n_tensors).map(tensor).collect();
 
@@ -239,5 +248,5 @@ pub fn parse(bytes: &[u8]) -> File {
     let labels = (0..n_labels).map(label).collect();
     assert_eq!(text.at, labels_at + labels_bytes);
 
-    File { tensors, ops, inputs, outputs, labels }
+    File { arena, tensors, ops, inputs, outputs, labels }
 }

@@ -7,7 +7,7 @@ use softedge::engine::{Buffer, Executor, Integers, Memory};
 use softedge::format::{OpRecord, View, write};
 use softedge::model::{Mode, Raw, build, preset};
 use softedge::ops::{DType, Tick};
-use softedge::program::{Kind, OpSet, Plan, Space};
+use softedge::program::{Kind, OpSet, Plan, Space, in_strips};
 use softedge::quant::{Bounds, calibrate, freeze, quantise};
 use softedge::train::{self, Trainer};
 use std::fs;
@@ -143,6 +143,6 @@ fn quantised(name: &str) -> Result<Vec<u8>, softedge::error::HostError> {
         x.iter_mut().zip(noise(i as u32 + 1, raw)).for_each(|(x, raw)| *x = f32::from(raw));
     };
     let calibration = calibrate(&frozen, 8, fill, Bounds::MinMax)?;
-    let integer = quantise(&frozen, &calibration, raw)?;
+    let integer = in_strips(&quantise(&frozen, &calibration, raw)?);
     write(&integer, &Plan::new(&integer))
 }

@@ -4,7 +4,7 @@ use softedge::engine::Buffer;
 use softedge::error::HostError;
 use softedge::format::View;
 use softedge::ops::DType;
-use softedge::program::{Kind, Space};
+use softedge::program::{ALIGN, Kind, Space};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -69,7 +69,7 @@ impl ModelFile {
     }
 }
 
-/// A tensor's stay in the arena.
+/// A stay in the arena: of a tensor, or of the bytes of it that are needed for the same time.
 pub struct Block {
     /// The op that writes it; `None` for the input.
     pub writer: Option<(usize, Kind)>,
@@ -79,69 +79,116 @@ pub struct Block {
     pub place: Range<usize>,
     /// Element type.
     pub dtype: DType,
-    /// Dimensions.
+    /// Dimensions of the tensor.
     pub shape: Vec<usize>,
 }
 
 /// Who lives where in the arena, when.
 pub struct ArenaMap {
-    /// All tensors in the arena.
+    /// All stays.
     pub blocks: Vec<Block>,
+    /// Tensors that are written there.
+    pub tensors: usize,
     /// Bytes alive at each moment.
     pub live: Vec<usize>,
     /// Bytes of the arena.
     pub size: usize,
 }
 
-impl ArenaMap {
-    /// Recovers the lifetimes from the ops. A tensor that an op overwrites in place ends where the op's
-    /// output begins.
-    pub fn new(view: View<'_>) -> Self {
-        let mut lives: Vec<Option<Range<usize>>> = vec![None; view.n_tensors()];
-        let mut writers: Vec<Option<(usize, Kind)>> = vec![None; view.n_tensors()];
-        let mut touch = |id: usize, moment: usize| {
-            if view.tensor(id).space == Space::Arena {
-                let life = lives[id].get_or_insert(moment..moment + 1);
-                life.end = life.end.max(moment + 1);
-            }
-        };
-        (0..view.n_inputs()).for_each(|i| touch(view.input_id(i), 0));
-        for (i, op) in view.ops().enumerate() {
-            for operand in 0..op.n_ins() + op.n_outs() {
-                if let Some(id) = op.operand(operand) {
-                    touch(id, i + 1);
-                    if operand >= op.n_ins() && writers[id].is_none() {
-                        writers[id] = Some((i, op.kind));
-                    }
-                }
-            }
-        }
-        (0..view.n_outputs()).for_each(|i| touch(view.output_id(i), view.n_ops() + 1));
-        for (i, op) in view.ops().enumerate() {
-            let (Some(input), Some(output)) = (op.operand(0), op.operand(op.n_ins())) else { continue };
-            let same_place = view.tensor(input).offset == view.tensor(output).offset;
-            if let Some(life) = &mut lives[input]
-                && op.decode().signature().is_in_place()
-                && same_place
-                && view.tensor(output).space == Space::Arena
-                && life.end == i + 2
-            {
-                life.end = i + 1;
-            }
-        }
-        let mut live = vec![0; view.n_ops() + 2];
-        let mut blocks = Vec::new();
-        for (id, life) in lives.into_iter().enumerate() {
-            let Some(life) = life else { continue };
-            let t = view.tensor(id);
-            live[life.clone()].iter_mut().for_each(|bytes| *bytes += t.bytes());
-            let place = t.offset..t.offset + t.bytes();
-            blocks.push(Block { writer: writers[id], life, place, dtype: t.dtype, shape: t.shape().into() });
-        }
-        Self { blocks, live, size: view.size(Space::Arena) }
+/// Bytes at multiples of [`ALIGN`] that one tensor was written to.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Cell {
+    tensor: usize,
+    /// The moments of its write and of its last read.
+    written: usize,
+    read: usize,
+}
+
+/// The cells of an arena, and what was in them before: stretches of equal ones.
+struct Cells {
+    now: Vec<Option<Cell>>,
+    past: Vec<(Cell, Range<usize>)>,
+}
+
+impl Cells {
+    fn of(view: View<'_>, id: usize) -> Range<usize> {
+        let t = view.tensor(id);
+        let bytes = if t.space == Space::Arena { t.offset..t.offset + t.bytes() } else { 0..0 };
+        bytes.start / ALIGN..bytes.end.div_ceil(ALIGN)
     }
 
-    /// The largest sum of tensors alive together: no plan can need less.
+    fn read(&mut self, cells: Range<usize>, moment: usize) {
+        self.now[cells].iter_mut().flatten().for_each(|cell| cell.read = moment);
+    }
+
+    fn write(&mut self, cells: Range<usize>, new: Option<Cell>) {
+        for i in cells {
+            let Some(old) = std::mem::replace(&mut self.now[i], new) else { continue };
+            match self.past.last_mut() {
+                Some((cell, stretch)) if *cell == old && stretch.end == i => stretch.end += 1,
+                _ => self.past.push((old, i..i + 1)),
+            }
+        }
+    }
+}
+
+impl ArenaMap {
+    /// Recovers from the ops which bytes are needed when. What an op overwrites in place ends where the op's
+    /// output begins.
+    pub fn new(view: View<'_>) -> Self {
+        let size = view.size(Space::Arena);
+        let mut cells = Cells { now: vec![None; size.div_ceil(ALIGN)], past: Vec::new() };
+        let mut writers: Vec<Option<Option<(usize, Kind)>>> = vec![None; view.n_tensors()];
+        let at = |tensor: usize, moment: usize| Some(Cell { tensor, written: moment, read: moment });
+        for id in (0..view.n_inputs()).map(|i| view.input_id(i)) {
+            cells.write(Cells::of(view, id), at(id, 0));
+            writers[id] = Some(None);
+        }
+        for (i, op) in view.ops().enumerate() {
+            let moment = i + 1;
+            let output = op.operand(op.n_ins());
+            for (operand, id) in (0..op.n_ins()).filter_map(|o| Some((o, op.operand(o)?))) {
+                let place = Cells::of(view, id);
+                let taken_over = operand == 0
+                    && op.decode().signature().is_in_place()
+                    && output.is_some_and(|output| Cells::of(view, output) == place);
+                if !taken_over {
+                    cells.read(place, moment);
+                }
+            }
+            for id in (op.n_ins()..op.n_ins() + op.n_outs()).filter_map(|o| op.operand(o)) {
+                cells.write(Cells::of(view, id), at(id, moment));
+                writers[id] = Some(Some((i, op.kind)));
+            }
+        }
+        for id in (0..view.n_outputs()).map(|i| view.output_id(i)) {
+            cells.read(Cells::of(view, id), view.n_ops() + 1);
+        }
+        cells.write(0..size.div_ceil(ALIGN), None);
+
+        let mut stays = cells.past;
+        stays.sort_unstable_by_key(|(cell, stretch)| (*cell, stretch.start));
+        stays.dedup_by(|(cell, stretch), (before, whole)| {
+            let joined = cell == before && stretch.start == whole.end;
+            if joined {
+                whole.end = stretch.end;
+            }
+            joined
+        });
+        let mut live = vec![0; view.n_ops() + 2];
+        let mut blocks = Vec::new();
+        for (Cell { tensor, written, read }, stretch) in stays {
+            let (t, start) = (view.tensor(tensor), stretch.start * ALIGN);
+            let place = start..(stretch.end * ALIGN).min(t.offset + t.bytes());
+            live[written..=read].iter_mut().for_each(|bytes| *bytes += stretch.len() * ALIGN);
+            let writer = writers[tensor].flatten();
+            blocks.push(Block { writer, life: written..read + 1, place, dtype: t.dtype, shape: t.shape().into() });
+        }
+        let tensors = writers.iter().enumerate().filter(|(id, w)| w.is_some() && !Cells::of(view, *id).is_empty());
+        Self { blocks, tensors: tensors.count(), live, size }
+    }
+
+    /// The largest sum of bytes alive together: no plan can need less.
     pub fn lower_bound(&self) -> usize {
         self.live.iter().copied().max().unwrap_or(0)
     }

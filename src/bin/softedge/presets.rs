@@ -20,6 +20,10 @@ pub fn recipe(name: &str) -> (&'static str, train::Config) {
         // people left out in turn.
         return ("watch", train::Config { epochs: 60, validation: 0.0, ..small });
     }
+    if name.starts_with("camera-") {
+        let augment = Augment { shift: 0.1, flip: 0.5, ..Augment::default() };
+        return ("", train::Config { augment, ..small });
+    }
     // The official settings for a batch of 128; rates are 1e-3 and 5e-5 for 1024 images. Not done here:
     // RandAugment, random resized crops and colour jitter.
     let augment = Augment { flip: 0.5, erase: 0.25, mixup: 0.8, cutmix: 1.0, ..Augment::default() };

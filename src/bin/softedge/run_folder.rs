@@ -8,7 +8,7 @@ use softedge::error::{Error, HostError};
 use softedge::format::{self, View};
 use softedge::math::random::Stream;
 use softedge::model::{self, Mode};
-use softedge::program::{Plan, Program};
+use softedge::program::{Plan, Program, in_strips};
 use softedge::quant;
 use softedge::train::Checkpoint;
 use std::fs;
@@ -145,9 +145,10 @@ pub fn beside(file: &Path) -> Result<Option<Config>, HostError> {
     if path.is_file() { Config::read(&path).map(Some) } else { Ok(None) }
 }
 
-/// A Program as the file at `path` will be.
+/// A Program as the file at `path` will be: in strips where that saves memory.
 pub fn compiled(path: &Path, program: &Program) -> Result<ModelFile, HostError> {
-    ModelFile::new(path, &format::write(program, &Plan::new(program))?)
+    let program = in_strips(program);
+    ModelFile::new(path, &format::write(&program, &Plan::new(&program))?)
 }
 
 #[cfg(test)]

@@ -2,10 +2,16 @@
 
 use crate::config::Config;
 use crate::presets;
-use crate::terminal::{Table, count, dims, say};
+use crate::run_folder::compiled;
+use crate::terminal::{Table, bytes, count, dims, say};
 use softedge::error::HostError;
+use softedge::math::random::Stream;
 use softedge::model::{self, Mixer, Mode};
-use softedge::program::ParamLayout;
+use softedge::ops::DType;
+use softedge::program::{ParamLayout, Program, Space};
+use softedge::quant::{self, Bounds};
+use std::collections::HashMap;
+use std::path::Path;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -21,7 +27,7 @@ pub fn run(args: Args) -> Result<(), HostError> {
         return Ok(());
     }
     let mut table =
-        Table::new(&["preset", "input", ">classes", ">blocks", "attention", ">parameters", ">MACs", "data"]);
+        Table::new(&["preset", "input", ">blocks", "attention", ">parameters", ">MACs", ">flash", ">RAM", "data"]);
     for name in model::PRESETS {
         let Some(config) = Config::preset(name) else { continue };
         let model = &config.model.config;
@@ -33,19 +39,41 @@ pub fn run(args: Args) -> Result<(), HostError> {
         let parameters = ParamLayout::new(&program).bytes() / 4;
         let macs = program.nodes.iter().map(|n| n.op.macs()).sum();
         let source = if config.data.source.is_empty() { "yours (--data)" } else { &config.data.source };
+        // The official family is for larger machines than those that count bytes.
+        let [flash, ram] = match name.starts_with("soft_") {
+            true => [String::new(), String::new()],
+            false => integer_sizes(model, &program)?.map(bytes),
+        };
         table.row([
             name.to_string(),
             dims(&input),
-            model.classes.to_string(),
             blocks,
             mixers.join(", "),
             count(parameters as u64),
             count(macs),
+            flash,
+            ram,
             source.into(),
         ]);
     }
-    say!("{table}\n\nsoftedge train PRESET trains one; softedge presets --show PRESET prints its configuration file.");
+    say!("{table}\n\nFlash and RAM are those of the integer model's file and arena.");
+    say!("softedge train PRESET trains one; softedge presets --show PRESET prints its configuration file.");
     Ok(())
+}
+
+/// Bytes of the integer model's file and arena, which no training changes.
+fn integer_sizes(model: &model::Config, program: &Program) -> Result<[usize; 2], HostError> {
+    let random = Stream::new(0);
+    let values = |i: usize, len: usize| (0..len).map(move |k| random.fork(i as u64).uniform(k as u64)).collect();
+    let weights: HashMap<&str, Vec<f32>> =
+        program.tensors.iter().enumerate().map(|(i, t)| (&t.name[..], values(i, t.len()))).collect();
+    let frozen = quant::freeze(program, |name| weights.get(name).map(|values| &values[..]))?;
+    let noise =
+        |_, raw: &mut [f32]| raw.iter_mut().enumerate().for_each(|(i, x)| *x = 255.0 * random.uniform(i as u64));
+    let calibration = quant::calibrate(&frozen, 1, noise, Bounds::MinMax)?;
+    let raw = if model.input.raw == model::Raw::I16 { DType::I16 } else { DType::U8 };
+    let file = compiled(Path::new(&model.name), &quant::quantise(&frozen, &calibration, raw)?)?;
+    Ok([file.view().bytes().len(), file.view().size(Space::Arena)])
 }
 
 fn mixer(mixer: &Mixer) -> &'static str {

@@ -1,4 +1,5 @@
-//! The arena of a model over time: one rectangle per tensor, time across, bytes up.
+//! The arena of a model over time: one rectangle per tensor, or several where its bytes are needed for
+//! different times; time across, bytes up.
 
 use super::svg::{Anchor, GRID, INK, MUTED, RULE, Svg, heading_width, shortened, text_width, ticks};
 use crate::model_file::{ArenaMap, Block};
@@ -54,7 +55,7 @@ pub fn draw(name: &str, view: View<'_>, map: &ArenaMap) -> String {
             format!("The arena takes {}; {least} are alive at once, and no plan takes less than that.", bytes(peak))
         }
     };
-    let subtitle = format!("{} ops over {} tensors. {alive}", view.n_ops(), map.blocks.len());
+    let subtitle = format!("{} ops over {} tensors. {alive}", view.n_ops(), map.tensors);
     let room = plot.max(text_width(&subtitle, 12.0));
     let names = view.ops().enumerate().map(|(i, op)| text_width(&moment_name(i, op.kind), 9.5));
     let foot = if column < NAMED { 56.0 } else { names.fold(0.0, f64::max) + 28.0 };
