@@ -152,9 +152,8 @@ impl ArenaMap {
                 let taken_over = operand == 0
                     && op.decode().signature().is_in_place()
                     && output.is_some_and(|output| Cells::of(view, output) == place);
-                if !taken_over {
-                    cells.read(place, moment);
-                }
+                // What is taken over lives until the op, and in its output from then on.
+                cells.read(place, moment - usize::from(taken_over));
             }
             for id in (op.n_ins()..op.n_ins() + op.n_outs()).filter_map(|o| op.operand(o)) {
                 cells.write(Cells::of(view, id), at(id, moment));
@@ -191,5 +190,32 @@ impl ArenaMap {
     /// The largest sum of bytes alive together: no plan can need less.
     pub fn lower_bound(&self) -> usize {
         self.live.iter().copied().max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::list_presets::untrained;
+    use softedge::format::write;
+    use softedge::model::preset;
+    use softedge::program::{Plan, in_strips};
+
+    /// The planner knows the Program, the map only its file.
+    #[test]
+    fn a_map_finds_what_the_planner_knows_to_be_alive() {
+        for name in ["fashion-nano", "fashion-micro-softmax", "watch-nano-depthwise", "camera-96", "camera-224"] {
+            let program = in_strips(&untrained(&preset(name).unwrap()).unwrap());
+            let plan = Plan::new(&program);
+            let model = ModelFile::new(Path::new(name), &write(&program, &plan).unwrap()).unwrap();
+            let map = ArenaMap::new(model.view());
+            assert_eq!(map.lower_bound(), plan.lower_bound(), "{name}");
+            let mut live = vec![0; map.live.len()];
+            for block in &map.blocks {
+                assert!(block.place.end <= map.size, "{name}");
+                live[block.life.clone()].iter_mut().for_each(|l| *l += block.place.len().next_multiple_of(ALIGN));
+            }
+            assert_eq!(live, map.live, "{name}");
+        }
     }
 }

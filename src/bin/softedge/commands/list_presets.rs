@@ -42,7 +42,10 @@ pub fn run(args: Args) -> Result<(), HostError> {
         // The official family is for larger machines than those that count bytes.
         let [flash, ram] = match name.starts_with("soft_") {
             true => [String::new(), String::new()],
-            false => integer_sizes(model, &program)?.map(bytes),
+            false => {
+                let file = compiled(Path::new(name), &untrained(model)?)?;
+                [file.view().bytes().len(), file.view().size(Space::Arena)].map(bytes)
+            }
         };
         table.row([
             name.to_string(),
@@ -61,19 +64,19 @@ pub fn run(args: Args) -> Result<(), HostError> {
     Ok(())
 }
 
-/// Bytes of the integer model's file and arena, which no training changes.
-fn integer_sizes(model: &model::Config, program: &Program) -> Result<[usize; 2], HostError> {
+/// The integer model of `config` with weights that nobody trained: file and arena are as large as with others.
+pub fn untrained(config: &model::Config) -> Result<Program, HostError> {
+    let program = model::build(config, Mode::Infer { batch: 1 })?.program;
     let random = Stream::new(0);
     let values = |i: usize, len: usize| (0..len).map(move |k| random.fork(i as u64).uniform(k as u64)).collect();
     let weights: HashMap<&str, Vec<f32>> =
         program.tensors.iter().enumerate().map(|(i, t)| (&t.name[..], values(i, t.len()))).collect();
-    let frozen = quant::freeze(program, |name| weights.get(name).map(|values| &values[..]))?;
+    let frozen = quant::freeze(&program, |name| weights.get(name).map(|values| &values[..]))?;
     let noise =
         |_, raw: &mut [f32]| raw.iter_mut().enumerate().for_each(|(i, x)| *x = 255.0 * random.uniform(i as u64));
     let calibration = quant::calibrate(&frozen, 1, noise, Bounds::MinMax)?;
-    let raw = if model.input.raw == model::Raw::I16 { DType::I16 } else { DType::U8 };
-    let file = compiled(Path::new(&model.name), &quant::quantise(&frozen, &calibration, raw)?)?;
-    Ok([file.view().bytes().len(), file.view().size(Space::Arena)])
+    let raw = if config.input.raw == model::Raw::I16 { DType::I16 } else { DType::U8 };
+    quant::quantise(&frozen, &calibration, raw)
 }
 
 fn mixer(mixer: &Mixer) -> &'static str {

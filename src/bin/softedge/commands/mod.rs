@@ -6,7 +6,7 @@ mod eval;
 mod export;
 mod import;
 mod inspect;
-mod list_presets;
+pub mod list_presets;
 mod quantise;
 mod run;
 mod train;
