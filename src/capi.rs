@@ -16,7 +16,7 @@
 // These are C's names; what a caller must keep is the same for all functions, and above.
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
-use crate::engine::{Executor, Integers, Memory, Runs};
+use crate::engine::{Executor, Integers, Memory};
 use crate::error::Error;
 use crate::format::{TensorRecord, View};
 use crate::ops::{DType, Tick};
@@ -314,11 +314,7 @@ unsafe fn model(file: *const c_void, len: usize) -> Result<View<'static>> {
     bank(file, len)?;
     // SAFETY: not null and no longer than memory can be; the caller vouches for the rest.
     let bytes = unsafe { core::slice::from_raw_parts(file.cast::<u8>(), len) };
-    let view = View::new_checked(bytes)?;
-    if view.op_set().union(Integers::OPS) != Integers::OPS {
-        return Err(SOFTEDGE_UNSUPPORTED_OP);
-    }
-    Ok(view)
+    Ok(View::new_checked_for::<Integers>(bytes)?)
 }
 
 /// See [`softedge_init`].

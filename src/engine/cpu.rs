@@ -1,10 +1,10 @@
 //! The f32 ops: inference, backward, loss and optimizer.
 
 use super::arena::Operands;
-use super::dispatch::{Runs, dispatch};
+use super::dispatch::dispatch;
 use crate::format::MAX_SHAPE_WORDS;
 use crate::ops::*;
-use crate::program::{Kind, Op};
+use crate::program::{Kind, Op, Runs};
 
 /// Runs an op of this kind; `false` if it is none of these.
 #[inline(always)]

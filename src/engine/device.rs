@@ -1,13 +1,12 @@
 //! The firmware's engine: one model, one arena, input in, scores out.
 
 use super::arena::{Aligned, ArenaBytes, Memory, elements, elements_mut};
-use super::dispatch::Runs;
 use super::element::Element;
 use super::executor::Executor;
 use crate::error::Error;
 use crate::format::View;
 use crate::ops::{DType, Tick};
-use crate::program::Space;
+use crate::program::{Runs, Space};
 
 /// The bytes of a model known while compiling.
 pub trait File: Copy + 'static {
@@ -140,7 +139,7 @@ impl<'a, S: Runs> Loaded<'a, S> {
     /// # Errors
     /// What is wrong with the file, which op is outside `S`, or how large the arena should be.
     pub fn new(bytes: &'a [u8], arena: &'a mut [u8]) -> Result<Self, Error> {
-        let view = View::new_checked(bytes)?;
+        let view = View::new_checked_for::<S>(bytes)?;
         Ok(Self { executor: Executor::new(view, Memory::new(arena))? })
     }
 

@@ -1,29 +1,5 @@
 //! From the kind of an op to the function that runs it, for the kinds that are compiled in.
 
-use crate::program::OpSet;
-
-/// The set of op kinds an executor is compiled for.
-pub trait Runs {
-    /// The kinds it runs; the code of all others is dropped by the compiler.
-    const OPS: OpSet;
-}
-
-/// Every op there is: what a host runs.
-#[derive(Clone, Copy, Debug)]
-pub enum Every {}
-
-impl Runs for Every {
-    const OPS: OpSet = OpSet::ALL;
-}
-
-/// Every op of integer inference: what firmware runs that takes its models at run time.
-#[derive(Clone, Copy, Debug)]
-pub enum Integers {}
-
-impl Runs for Integers {
-    const OPS: OpSet = OpSet::INTEGERS;
-}
-
 /// One arm per kind: decodes the shape, binds the operands in order, calls the op.
 ///
 /// `Kind: function(operands)`; `in_place` drops the first input, `random` also passes the counters.

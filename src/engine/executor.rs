@@ -1,11 +1,11 @@
 //! The general executor: any checked Program over the memory banks it asks for.
 
 use super::arena::{Memory, Operands};
-use super::dispatch::{Every, Runs};
 use super::{cpu, integer};
 use crate::error::Error;
 use crate::format::{OpRecord, View};
 use crate::ops::Tick;
+use crate::program::{Every, Runs};
 use core::marker::PhantomData;
 use core::ops::Range;
 

@@ -23,16 +23,17 @@ pub use arena::{Aligned, Arena, ArenaBytes, Memory, elements, elements_mut};
 #[doc(hidden)]
 pub use device::Checked;
 pub use device::{Engine, File, Loaded, Model, Scores};
-pub use dispatch::{Every, Integers, Runs};
 pub use element::{Element, ElementOf, Raw};
 pub use executor::Executor;
+
+pub use crate::program::{Every, Integers, Runs};
 
 #[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
     use crate::format::{View, write};
     use crate::ops::{DType, Tick, add::Add, cross_entropy::CrossEntropy, linear::Linear, relu::Relu};
-    use crate::program::{Init, Plan, Program, Role, Space, TensorId, differentiate, verify};
+    use crate::program::{Init, Kind, Plan, Program, Role, Space, TensorId, differentiate, verify};
     use crate::{Error, ops};
 
     /// Two linear layers, a ReLU and a residual add; trained if `train`.
@@ -166,6 +167,15 @@ mod tests {
             .with_shared(Space::Grads, grads.bytes());
         let error = Executor::<Every>::new(view, memory).err();
         assert_eq!(error, Some(Error::ReadOnly { what: "gradients" }));
+    }
+
+    #[test]
+    fn who_runs_integers_only_is_told_of_the_first_other_op() {
+        let (program, _) = residual_net(false);
+        let bytes = write(&program, &Plan::new(&program)).unwrap();
+        let refused = Error::UnsupportedOp { index: 0, kind: Kind::Linear as u16 };
+        assert_eq!(View::new_checked_for::<Integers>(&bytes).err(), Some(refused));
+        assert!(View::new_checked_for::<Every>(&bytes).is_ok());
     }
 
     #[test]

@@ -4,9 +4,9 @@ use super::view::{MAX_SHAPE_WORDS, OpRecord, TensorRecord, View, header, op, ten
 use super::{HEADER_BYTES, MAGIC, TENSOR_BYTES, VERSION, word};
 use crate::error::Error;
 use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT};
-use crate::ops::Operand;
 use crate::ops::input::RAW_BITS;
-use crate::program::{ALIGN, Kind, Op, OpSet, Space};
+use crate::ops::{Operand, Signature};
+use crate::program::{ALIGN, Every, Kind, Op, OpSet, Runs, Space};
 
 /// `Err(...)` unless the condition holds.
 macro_rules! ensure {
@@ -23,7 +23,16 @@ impl<'a> View<'a> {
     /// # Errors
     /// What is wrong with the file, with what was needed and what was there.
     pub const fn new_checked(bytes: &'a [u8]) -> Result<Self, Error> {
-        match check(bytes) {
+        Self::new_checked_for::<Every>(bytes)
+    }
+
+    /// As [`new_checked`](Self::new_checked), for a caller that runs no ops but those of `S`: it carries no
+    /// code that checks any other, and refuses them.
+    ///
+    /// # Errors
+    /// Those, and [`Error::UnsupportedOp`].
+    pub const fn new_checked_for<S: Runs>(bytes: &'a [u8]) -> Result<Self, Error> {
+        match check::<S>(bytes) {
             Ok(()) => Ok(Self { bytes }),
             Err(e) => Err(e),
         }
@@ -33,7 +42,7 @@ impl<'a> View<'a> {
     /// changed since: the check takes longer than a small model's run.
     #[cfg(feature = "train")]
     pub(crate) fn checked_before(bytes: &'a [u8]) -> Self {
-        debug_assert!(check(bytes).is_ok());
+        debug_assert!(check::<Every>(bytes).is_ok());
         Self { bytes }
     }
 }
@@ -59,7 +68,7 @@ pub const fn file_bytes(bytes: &[u8]) -> Result<usize, Error> {
 }
 
 /// Checks a whole file.
-pub(super) const fn check(bytes: &[u8]) -> Result<(), Error> {
+const fn check<S: Runs>(bytes: &[u8]) -> Result<(), Error> {
     let file_bytes = match file_bytes(bytes) {
         Ok(n) => n,
         Err(e) => return Err(e),
@@ -85,7 +94,7 @@ pub(super) const fn check(bytes: &[u8]) -> Result<(), Error> {
         Ok(()) => {}
         Err(e) => return Err(e),
     }
-    ops(bytes)
+    ops::<S>(bytes)
 }
 
 /// Every section starts where the one before ends, aligned, and the last ends with the file.
@@ -217,7 +226,7 @@ const _: () = {
     }
 };
 
-const fn ops(bytes: &[u8]) -> Result<(), Error> {
+const fn ops<S: Runs>(bytes: &[u8]) -> Result<(), Error> {
     let view = View { bytes };
     let start = header(bytes, word::OPS_AT);
     let mut rest = bytes.split_at(start).1.split_at(4 * header(bytes, word::OP_WORDS)).0;
@@ -229,9 +238,13 @@ const fn ops(bytes: &[u8]) -> Result<(), Error> {
             Err(Error::Malformed { what, .. }) => return Err(Error::Op { index, kind: kind_at(rest), what }),
             Err(e) => return Err(e),
         };
-        match operands(view, &record) {
+        let kind = record.kind as u16;
+        let Some((op, signature)) = Op::decode_for::<S>(record.kind, &record.words()) else {
+            return Err(Error::UnsupportedOp { index, kind });
+        };
+        match operands(view, &record, &op, &signature) {
             Ok(()) => {}
-            Err(what) => return Err(Error::Op { index, kind: record.kind as u16, what }),
+            Err(what) => return Err(Error::Op { index, kind, what }),
         }
         set = set.with(record.kind);
         rest = tail;
@@ -249,9 +262,7 @@ const fn kind_at(bytes: &[u8]) -> u16 {
     if bytes.len() < 2 { 0 } else { u16::from_le_bytes([bytes[0], bytes[1]]) }
 }
 
-const fn operands(view: View<'_>, record: &OpRecord<'_>) -> Result<(), &'static str> {
-    let op = record.decode();
-    let signature = op.signature();
+const fn operands(view: View<'_>, record: &OpRecord<'_>, op: &Op, signature: &Signature) -> Result<(), &'static str> {
     if let Some(reason) = signature.reason() {
         return Err(reason);
     }

@@ -64,6 +64,18 @@ macro_rules! op_table {
                 }
             }
 
+            /// As [`decode`](Self::decode) and [`signature`](Self::signature) for a kind that `S` runs, without the
+            /// code of all others.
+            pub(crate) const fn decode_for<S: Runs>(kind: Kind, words: &[u32]) -> Option<(Self, Signature)> {
+                match kind {
+                    $(Kind::$Kind if const { S::OPS.contains(Kind::$Kind) } => {
+                        let shape = $module::$Shape::from_words(words);
+                        Some((Op::$Kind(shape), shape.signature()))
+                    })*
+                    _ => None,
+                }
+            }
+
             /// Its kind.
             pub const fn kind(&self) -> Kind {
                 match self {
@@ -262,6 +274,28 @@ impl OpSet {
     pub const fn contains(self, kind: Kind) -> bool {
         self.0 >> kind as u16 & 1 == 1
     }
+}
+
+/// The set of op kinds that something is compiled for.
+pub trait Runs {
+    /// The kinds it runs; the code of all others is dropped by the compiler.
+    const OPS: OpSet;
+}
+
+/// Every op there is: what a host runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Every {}
+
+impl Runs for Every {
+    const OPS: OpSet = OpSet::ALL;
+}
+
+/// Every op of integer inference: what firmware runs that takes its models at run time.
+#[derive(Clone, Copy, Debug)]
+pub enum Integers {}
+
+impl Runs for Integers {
+    const OPS: OpSet = OpSet::INTEGERS;
 }
 
 const _: () = assert!(Kind::ALL[Kind::ALL.len() - 1] as u16 <= 127, "OpSet has 128 bits");

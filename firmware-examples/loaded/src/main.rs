@@ -61,7 +61,7 @@ fn receive() -> Result<Buffer, Refusal> {
 
 /// Runs the model in `file` on the motion that is there.
 fn recognise(file: &Buffer) -> Result<(), Refusal> {
-    let view = View::new_checked(file.bytes())?;
+    let view = View::new_checked_for::<Integers>(file.bytes())?;
     let mut arena = room("arena", view.size(Space::Arena))?;
     let mut model = Loaded::<Integers>::new(file.bytes(), arena.bytes_mut())?;
     let input = model.input::<i16>()?;

@@ -37,7 +37,7 @@ fn serve() -> io::Result<()> {
     let (file, arena) = ARENA.take().unwrap().0.split_at_mut(len.next_multiple_of(16));
     let file = &mut file[..len];
     input.read_exact(file)?;
-    let view = View::new_checked(file).unwrap();
+    let view = View::new_checked_for::<Integers>(file).unwrap();
     let memory = Memory::new(&mut arena[..view.size(Space::Arena)]);
     let mut executor: Executor<'_, Integers> = Executor::new(view, memory).unwrap();
     input.read_exact(executor.tensor_mut(view.input_id(0)).unwrap())?;
