@@ -9,12 +9,22 @@ pub(super) mod attention;
 pub(super) mod depthwise;
 pub(super) mod layer_norm;
 pub(super) mod products;
+pub(super) mod softmax;
 
+use super::products::TILE_ROWS;
 use crate::math::fixed::Requantise;
 use core::arch::naked_asm;
 
 /// Bytes of a vector.
 const VECTOR: usize = 16;
+
+/// Bytes of a vector of each row of a tile.
+const STEP: usize = TILE_ROWS * VECTOR;
+
+/// Words of a vector of each row of a tile, for so many values of int8 a row.
+const fn tile_words(d: usize) -> usize {
+    d.div_ceil(VECTOR) * STEP / size_of::<i32>()
+}
 
 /// The assembler of a naked function knows the target but not the CPU of the flags.
 macro_rules! isa {

@@ -189,7 +189,9 @@ pub(crate) fn softmax(
     scratch: &mut [i32],
     plain: impl FnOnce(&mut [i8], &mut [i32]),
 ) {
-    #[cfg(cortex_m = "dsp")]
+    #[cfg(cortex_m = "helium")]
+    helium::softmax::run(s, q, k, v, y, scratch);
+    #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
     softmax::run::<cortex_m_dsp::Dsp>(s, q, k, v, y, scratch);
     #[cfg(cortex_m = "v7")]
     softmax::run::<words::Words>(s, q, k, v, y, scratch);

@@ -40,7 +40,7 @@ impl Softmax {
 
     /// The head's channels of row `i` of `x[_, width]`; of a row that is missing, none.
     #[inline(always)]
-    fn row<'x>(&self, x: &'x [i8], i: usize) -> &'x [i8] {
+    pub(super) fn row<'x>(&self, x: &'x [i8], i: usize) -> &'x [i8] {
         channels(x, i * self.width + self.first, self.d)
     }
 }

@@ -6,7 +6,7 @@
 //! multiply-accumulates do it.
 
 use super::products::{MOST_COLUMNS, RESULTS, Tiles, rest, sums, vector, vectors, wide_tiles_i8};
-use super::{VECTOR, copy_interleaved, isa};
+use super::{VECTOR, copy_interleaved, isa, tile_words};
 use crate::arch::attention::{Kernel, Outputs, next};
 use crate::arch::cortex_m_dsp;
 use crate::arch::products::{TILE_COLUMNS, TILE_ROWS, ToI8};
@@ -15,14 +15,6 @@ use core::arch::naked_asm;
 
 /// Values of int16 of a vector.
 const LANES: usize = 8;
-/// Bytes of a vector of each row of a tile.
-const STEP: usize = TILE_ROWS * VECTOR;
-
-/// Words of a vector of each row of a tile, for so many values of int8 a row.
-const fn tile_words(d: usize) -> usize {
-    d.div_ceil(VECTOR) * STEP / size_of::<i32>()
-}
-
 /// `sums[m, d] += K1^T v` over at most 512 tokens.
 pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], scratch: &mut [i32]) {
     let (m, d) = (k.m(), k.d);
@@ -306,76 +298,78 @@ unsafe extern "C" fn add_pairs(sums: *mut Sums) {
     )
 }
 
+/// Four distances become values. r0: last, r2: up, r4: round, r6: table, r8: its steps; q6: mask, q7: multiplier. A
+/// lane that is not loaded is 0, and stays it.
+macro_rules! values {
+    ($q:literal, $value:literal) => {
+        concat!(
+            "vcmp.s32 le, ",
+            $q,
+            ", r0\n",
+            "vshl.s32 ",
+            $q,
+            ", r2\n",
+            "vmulh.s32 ",
+            $q,
+            ", ",
+            $q,
+            ", q7\n",
+            "vadd.i32 ",
+            $q,
+            ", ",
+            $q,
+            ", r4\n",
+            "vshr.u32 q4, ",
+            $q,
+            ", #15\n",
+            "vand q4, q4, q6\n",
+            "vpstt\n",
+            "vldrwt.u32 ",
+            $value,
+            ", [r6, q4]\n",
+            "vldrwt.u32 q5, [r8, q4]\n",
+            "vshl.i32 q4, ",
+            $q,
+            ", #14\n",
+            "vshr.u32 q4, q4, #23\n",
+            "vmul.i32 q5, q5, q4\n",
+            "vrshr.u32 q5, q5, #9\n",
+            "vsub.i32 ",
+            $value,
+            ", ",
+            $value,
+            ", q5\n",
+            // -(k + 1): shifts down and rounds.
+            "vshr.u32 ",
+            $q,
+            ", ",
+            $q,
+            ", #25\n",
+            "vmvn ",
+            $q,
+            ", ",
+            $q,
+            "\n",
+            "vrshl.u32 ",
+            $value,
+            ", ",
+            $value,
+            ", ",
+            $q,
+            "\n",
+            "vqmovnb.s32 ",
+            $value,
+            ", ",
+            $value,
+            "\n",
+        )
+    };
+}
+pub(super) use values;
+
 /// Kernel values: the distances of a tile, then [`Exp2Neg`] of them. A vector of the results has two tiles.
 #[unsafe(naked)]
 unsafe extern "C" fn make(make: *const Make) {
-    // Distances become values. r0: last, r2: up, r4: round, r6: table, r8: its steps; q6: mask, q7: multiplier. A lane
-    // that is not loaded is 0, and stays it.
-    macro_rules! values {
-        ($q:literal, $value:literal) => {
-            concat!(
-                "vcmp.s32 le, ",
-                $q,
-                ", r0\n",
-                "vshl.s32 ",
-                $q,
-                ", r2\n",
-                "vmulh.s32 ",
-                $q,
-                ", ",
-                $q,
-                ", q7\n",
-                "vadd.i32 ",
-                $q,
-                ", ",
-                $q,
-                ", r4\n",
-                "vshr.u32 q4, ",
-                $q,
-                ", #15\n",
-                "vand q4, q4, q6\n",
-                "vpstt\n",
-                "vldrwt.u32 ",
-                $value,
-                ", [r6, q4]\n",
-                "vldrwt.u32 q5, [r8, q4]\n",
-                "vshl.i32 q4, ",
-                $q,
-                ", #14\n",
-                "vshr.u32 q4, q4, #23\n",
-                "vmul.i32 q5, q5, q4\n",
-                "vrshr.u32 q5, q5, #9\n",
-                "vsub.i32 ",
-                $value,
-                ", ",
-                $value,
-                ", q5\n",
-                // -(k + 1): shifts down and rounds.
-                "vshr.u32 ",
-                $q,
-                ", ",
-                $q,
-                ", #25\n",
-                "vmvn ",
-                $q,
-                ", ",
-                $q,
-                "\n",
-                "vrshl.u32 ",
-                $value,
-                ", ",
-                $value,
-                ", ",
-                $q,
-                "\n",
-                "vqmovnb.s32 ",
-                $value,
-                ", ",
-                $value,
-                "\n",
-            )
-        };
-    }
     naked_asm!(
         isa!(),
         "push {{r3-r11, lr}}",
