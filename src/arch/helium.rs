@@ -7,6 +7,7 @@
 
 pub(super) mod attention;
 pub(super) mod depthwise;
+pub(super) mod elements;
 pub(super) mod layer_norm;
 pub(super) mod products;
 pub(super) mod softmax;

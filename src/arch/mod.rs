@@ -20,12 +20,14 @@ mod products;
 #[cfg_attr(not(any(test, cortex_m = "dsp", cortex_m = "v7")), allow(dead_code))]
 mod softmax;
 #[cfg(any(cortex_m = "v7", cortex_m = "dsp"))]
+#[cfg_attr(cortex_m = "helium", allow(dead_code))]
 mod wide;
 #[cfg(any(test, cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
 mod words;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
 
+use crate::math::fixed::Requantise;
 #[cfg(not(any(cortex_m = "v7", cortex_m = "dsp")))]
 use crate::math::fixed::mul_wide;
 pub(crate) use attention::{Kernel, Outputs, Plan, scaled};
@@ -260,10 +262,56 @@ pub(crate) fn standardise<O: Output>(
     }
 }
 
+/// Replaces every value by its entry of a table: `y = table[y + 128]`.
+#[inline(always)]
+pub(crate) fn table(table: &[i8; 256], y: &mut [i8]) {
+    #[cfg(cortex_m = "helium")]
+    helium::elements::table(table, y);
+    #[cfg(not(cortex_m = "helium"))]
+    for y in y {
+        *y = table[usize::from(*y as u8 ^ 0x80)];
+    }
+}
+
+/// `y = output(requantise(x))`, as much as both have.
+#[inline(always)]
+pub(crate) fn rescale_i16_i8(scale: Requantise, x: &[i16], output: ToI8, y: &mut [i8]) {
+    #[cfg(cortex_m = "helium")]
+    helium::elements::rescale_i16_i8(scale, x, output, y);
+    #[cfg(not(cortex_m = "helium"))]
+    vectorised(
+        #[inline(always)]
+        || y.iter_mut().zip(x).for_each(|(y, &x)| *y = output.put(scale.apply(i32::from(x)))),
+    );
+}
+
+/// `y = requantise(x - zero_in)`, saturated, as much as both have.
+#[inline(always)]
+pub(crate) fn rescale_i8_i16(scale: Requantise, zero_in: i32, x: &[i8], y: &mut [i16]) {
+    #[cfg(cortex_m = "helium")]
+    helium::elements::rescale_i8_i16(scale, zero_in, x, y);
+    #[cfg(not(cortex_m = "helium"))]
+    vectorised(
+        #[inline(always)]
+        || y.iter_mut().zip(x).for_each(|(y, &x)| *y = ToI16.put(scale.apply(i32::from(x) - zero_in))),
+    );
+}
+
+/// Copies a slice to one of the same length: a run of a patch, which is short.
+#[inline(always)]
+pub(crate) fn copy(from: &[i8], to: &mut [i8]) {
+    #[cfg(cortex_m = "helium")]
+    helium::elements::copy(from, to);
+    #[cfg(not(cortex_m = "helium"))]
+    to.copy_from_slice(from);
+}
+
 /// `sum (a_i - b_i)^2` over slices of the same length, below 2^31.
 #[inline(always)]
 pub(crate) fn squared_distance(a: &[i8], b: &[i8]) -> i32 {
-    #[cfg(cortex_m = "dsp")]
+    #[cfg(cortex_m = "helium")]
+    return helium::elements::squared_distance(a, b);
+    #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
     return cortex_m_dsp::attention::squared_distance(a, b);
     #[cfg(not(cortex_m = "dsp"))]
     a.iter().zip(b).map(|(&a, &b)| (i32::from(a) - i32::from(b)).pow(2)).sum()
@@ -272,7 +320,9 @@ pub(crate) fn squared_distance(a: &[i8], b: &[i8]) -> i32 {
 /// `sum a_i b_i` over the shorter of two slices, in 64 bits. Wraps: each caller says why it does not.
 #[inline(always)]
 pub(crate) fn dot_i64(a: &[i32], b: &[i32]) -> i64 {
-    #[cfg(any(cortex_m = "v7", cortex_m = "dsp"))]
+    #[cfg(cortex_m = "helium")]
+    return helium::elements::dot_i64(a, b);
+    #[cfg(all(any(cortex_m = "v7", cortex_m = "dsp"), not(cortex_m = "helium")))]
     return wide::dot_i64(a, b);
     #[cfg(not(any(cortex_m = "v7", cortex_m = "dsp")))]
     a.iter().zip(b).fold(0, |sum: i64, (&a, &b)| sum.wrapping_add(mul_wide(a, b)))

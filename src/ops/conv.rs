@@ -3,7 +3,7 @@
 
 use super::window::Axis;
 use super::{DType, Signature, f32s, i8s, i32s, operand, size};
-use crate::arch::{Channels, Matrix, Output, Rows, Shape, ToI8, ToI16, matmul, products, vectorised};
+use crate::arch::{Channels, Matrix, Output, Rows, Shape, ToI8, ToI16, copy, matmul, products, vectorised};
 
 shape! {
     /// `x[batch, h, w, heads*c_in]`, `w[c_out, kh, kw, c_in]`, `b[c_out]`? ->
@@ -538,7 +538,7 @@ impl Rows for Patches<'_> {
         self.at.runs(self.s, |to, from, len| {
             let from = self.x.get(from..from + len);
             if let (Some(to), Some(from)) = (patch.get_mut(to..to + len), from) {
-                to.copy_from_slice(from);
+                copy(from, to);
             }
         });
         self.at = self.at.next(self.oh, self.ow, self.s.heads);

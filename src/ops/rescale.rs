@@ -5,8 +5,8 @@
 //! `multiplier / 2^shift = s_in / s_out`, by [`Multiplier`](crate::math::fixed::Multiplier).
 
 use super::{Signature, i8s, i16s};
-use crate::arch::vectorised;
-use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, Requantise, saturate_i8, saturate_i16};
+use crate::arch::{ToI8, rescale_i8_i16, rescale_i16_i8, vectorised};
+use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT, Requantise, saturate_i8};
 
 const MULTIPLIER: &str = "the multiplier of a rescale is not 0 or in 2^30 to 2^31 - 1, or its shift not in 16 to 62";
 const RANGE: &str = "the zero point or output range of a rescale leaves int8";
@@ -59,15 +59,7 @@ impl RescaleI16I8 {
 /// int16 to int8.
 pub fn i16_to_i8(s: &RescaleI16I8, x: &[i16], y: &mut [i8]) {
     let RescaleI16I8 { multiplier, zero, lo, hi, .. } = *s;
-    let scale = Requantise::new(multiplier, s.shift as u32);
-    vectorised(
-        #[inline(always)]
-        move || {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = saturate_i8((scale.apply(i32::from(x)) + zero).max(lo).min(hi));
-            }
-        },
-    );
+    rescale_i16_i8(Requantise::new(multiplier, s.shift as u32), x, ToI8 { zero, lo, hi }, y);
 }
 
 shape! {
@@ -105,16 +97,7 @@ impl RescaleI8I16 {
 
 /// int8 to int16.
 pub fn i8_to_i16(s: &RescaleI8I16, x: &[i8], y: &mut [i16]) {
-    let RescaleI8I16 { multiplier, zero_in, .. } = *s;
-    let scale = Requantise::new(multiplier, s.shift as u32);
-    vectorised(
-        #[inline(always)]
-        move || {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = saturate_i16(scale.apply(i32::from(x) - zero_in));
-            }
-        },
-    );
+    rescale_i8_i16(Requantise::new(s.multiplier, s.shift as u32), s.zero_in, x, y);
 }
 
 shape! {

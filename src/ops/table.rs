@@ -1,6 +1,7 @@
 //! Any function of one int8 value as a table of 256: the integer GELU, exact.
 
 use super::{Signature, i8s};
+use crate::arch;
 
 shape! {
     /// `x i8[len], table i8[256] -> y i8[len]`, in place on `x`: `y = table[x + 128]`.
@@ -26,9 +27,7 @@ impl TableI8 {
 pub fn forward_i8(_: &TableI8, table: &[i8], y: &mut [i8]) {
     // An array of 256 needs no bounds check for a byte.
     let Some(table) = table.first_chunk::<256>() else { return };
-    for y in y {
-        *y = table[usize::from(*y as u8 ^ 0x80)];
-    }
+    arch::table(table, y);
 }
 
 /// The table of `f` between quantised values: entry `i` is
