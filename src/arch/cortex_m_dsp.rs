@@ -1,4 +1,4 @@
-//! Cortex-M cores with packed multiply-accumulates (Cortex-M4, M7, M33, M55, M85): `SMLAD` adds two
+//! Cortex-M cores with packed multiply-accumulates (M4, M7, M33, and where Helium has no loops): `SMLAD` adds two
 //! int16 products at once. A word of a panel holds two of four neighbouring values, 0 and 2 or 1 and 3, as
 //! `SXTB16` leaves them; the words of a tile's rows, and of its columns, alternate.
 //!
