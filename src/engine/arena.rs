@@ -313,6 +313,18 @@ impl<'r> Operands<'r> {
     }
 }
 
+impl Operands<'_> {
+    /// As [`take_over`](Self::take_over) for an op that runs in pieces: only before the first.
+    #[inline(always)]
+    pub(super) fn take_over_if(&mut self, first: bool) {
+        if first {
+            self.take_over();
+        } else {
+            self.next_in += 1;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 use super::arena::{Aligned, ArenaBytes, Memory, elements, elements_mut};
 use super::element::Element;
 use super::executor::Executor;
+use super::steps::Steps;
 use crate::error::Error;
 use crate::format::View;
 use crate::ops::{DType, Tick};
@@ -126,6 +127,11 @@ impl<'a, M: Model> Engine<'a, M> {
         self.executor.run(&Tick::default());
         self.executor.scores()
     }
+
+    /// Begins a run that goes on by [`Steps::step`], between which the firmware does something else.
+    pub fn start(&mut self) -> Steps<'_, 'a, M, M::Output> {
+        Steps::new(&mut self.executor)
+    }
 }
 
 /// A model that arrives at run time (over a wire, from a file system), restricted to the ops of `S`.
@@ -165,6 +171,15 @@ impl<'a, S: Runs> Loaded<'a, S> {
         same_type::<T>("score", self.view().output(0).dtype)?;
         self.executor.run(&Tick::default());
         Ok(self.executor.scores())
+    }
+
+    /// Begins a run that goes on by [`Steps::step`].
+    ///
+    /// # Errors
+    /// If the model's scores are not of type `T`.
+    pub fn start<T: Element>(&mut self) -> Result<Steps<'_, 'a, S, T>, Error> {
+        same_type::<T>("score", self.view().output(0).dtype)?;
+        Ok(Steps::new(&mut self.executor))
     }
 }
 

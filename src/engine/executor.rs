@@ -1,7 +1,7 @@
 //! The general executor: any checked Program over the memory banks it asks for.
 
 use super::arena::{Memory, Operands};
-use super::{cpu, integer};
+use super::{cpu, integer, steps};
 use crate::error::Error;
 use crate::format::{OpRecord, View};
 use crate::ops::Tick;
@@ -84,6 +84,16 @@ impl<'m, S: Runs> Executor<'m, S> {
                 return;
             }
         }
+    }
+
+    /// Runs these rows of an op and says how many it has, or all of an op that has none.
+    pub(super) fn run_rows(&mut self, record: &OpRecord<'m>, rows: Range<usize>) -> Option<usize> {
+        let (view, words) = (self.view, record.words());
+        let all = steps::run::<S>(record.kind, &words, &mut self.memory.operands(view, *record), &rows);
+        if all.is_none() {
+            run_op::<S>(record, self.memory.operands(view, *record), &Tick::default());
+        }
+        all
     }
 
     /// The bytes of the `id`-th tensor; none where there are fewer tensors.

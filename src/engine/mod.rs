@@ -4,6 +4,7 @@
 //! function per op. It never plans, allocates or infers shapes, and on checked bytes it cannot fail.
 //!
 //! - [`Engine`] is the firmware's: one model, one arena, input in, scores out.
+//! - [`Steps`] is a run of it in pieces, for a cooperative firmware with deadlines.
 //! - [`Executor`] is the general one underneath: any Program, all memory banks, ranges of ops.
 //!
 //! Which kinds of ops are compiled in is a constant ([`Runs::OPS`]), so that a firmware carries only
@@ -16,6 +17,7 @@ mod dispatch;
 mod element;
 mod executor;
 mod integer;
+mod steps;
 
 #[cfg(feature = "alloc")]
 pub use arena::Buffer;
@@ -25,6 +27,7 @@ pub use device::Checked;
 pub use device::{Engine, File, Loaded, Model, Scores};
 pub use element::{Element, ElementOf, Raw};
 pub use executor::Executor;
+pub use steps::Steps;
 
 pub use crate::program::{Every, Integers, Runs};
 
