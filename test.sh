@@ -108,6 +108,10 @@ boards() {
     cargo test --quiet --features cli --test boards -- --nocapture
 }
 
+uart() {
+    cargo test --quiet --features cli --test uart
+}
+
 c_firmware() {
     cargo test --quiet --features cli --test c -- --nocapture
 }
@@ -145,6 +149,7 @@ if able "bare-metal builds" setup_bare_targets; then
     (step "lints of the firmware" firmware_lints)
     if able "emulated boards" setup_emulators; then
         step "emulated boards" boards
+        step "models over a UART" uart
         (step "instruction counts" instruction_counts)
         if able "C firmware" setup_c; then
             step "C firmware" c_firmware

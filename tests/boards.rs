@@ -3,7 +3,11 @@
 //! Prints what an inference costs there. Needs QEMU and the bare-metal targets: `./test.sh` gets
 //! them and runs this test; plain `cargo test` leaves it out.
 
-use object::{Object, ObjectSection, ObjectSymbol, SectionFlags, elf};
+#[path = "common/firmware.rs"]
+mod firmware;
+
+use firmware::{bare_cargo, flash, succeed, target_dir};
+use object::{Object, ObjectSection, ObjectSymbol};
 use softedge::data::{self, Dataset};
 use softedge::engine::{Buffer, Executor, Memory};
 use softedge::format::{View, write};
@@ -15,7 +19,7 @@ use softedge::train::{self, Trainer};
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 use std::sync::LazyLock;
 
 struct Board {
@@ -122,29 +126,6 @@ fn two_models_share_an_arena_where_the_linker_puts_it() {
     assert!((needed..needed + 64).contains(&arena.size()), "an arena of {} for {needed}", arena.size());
 }
 
-#[test]
-fn a_model_that_arrives_at_run_time_is_run_or_refused() {
-    let model = fs::read(GESTURE_MODEL).unwrap();
-    let mut damaged = model.clone();
-    damaged[5000] ^= 1;
-    for (file, code, answer) in [
-        (&model[..], 0, "upright row "),
-        (&damaged, 1, "refused: checksum 0x"),
-        (&model[..5000], 1, "refused: the wire broke off"),
-        (&[0; 200], 1, "refused: not a .soft model"),
-        (&fs::read(&FASHION.model).unwrap(), 1, "refused: the model's raw input is u8 and the program's i16"),
-    ] {
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("wire");
-        fs::write(&place, file).unwrap();
-        let mut cargo = bare_cargo("loaded");
-        cargo.args(["run", "--quiet", "--release", "--target", BOARDS[2].target]).stdin(File::open(&place).unwrap());
-        let Output { status, stdout, stderr } = cargo.output().unwrap();
-        let (said, errors) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-        assert_eq!(status.code(), Some(code), "{said}{errors}");
-        assert!(said.starts_with(answer), "{said}");
-    }
-}
-
 impl Case {
     /// The case of a model's bytes on samples of `test`; leaves the files that the boards need.
     fn new(name: &'static str, model: &[u8], test: &Dataset) -> Self {
@@ -215,7 +196,7 @@ impl Board {
             scores: scores.concat(),
             instructions: *counts.iter().max().unwrap(),
             stack: stacks.iter().map(|&b| u32::from_le_bytes(b.try_into().unwrap())).max().unwrap(),
-            flash: image.sections().filter(in_flash).map(|s| s.size()).sum(),
+            flash: flash(&image),
         }
     }
 
@@ -225,28 +206,6 @@ impl Board {
         cargo.args([command, "--quiet", "--release", "--target", self.target]).env("SOFTEDGE_MODEL", &case.model);
         cargo
     }
-}
-
-/// Cargo in a package of firmware.
-fn bare_cargo(package: &str) -> Command {
-    let mut cargo = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tools/bare-cargo"));
-    cargo.current_dir(Path::new("firmware-examples").join(package)).env("CARGO_TARGET_DIR", target_dir());
-    cargo
-}
-
-fn target_dir() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("firmware")
-}
-
-fn succeed(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
-    assert!(output.status.success(), "{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
-    output
-}
-
-fn in_flash(section: &object::Section<'_, '_>) -> bool {
-    matches!(section.flags(), SectionFlags::Elf { sh_type, sh_flags }
-        if sh_flags.contains(elf::SHF_ALLOC) && sh_type != elf::SHT_NOBITS)
 }
 
 /// Whether a function has no place on the integer path: arithmetic on floats in software, libm, or

@@ -83,7 +83,7 @@ impl<const N: usize> Arena<N> {
     }
 }
 
-/// Bytes on the heap of a host, at a multiple of 16.
+/// Bytes on the heap, at a multiple of 16.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug, Default)]
 pub struct Buffer {
@@ -96,6 +96,18 @@ impl Buffer {
     /// `len` zero bytes.
     pub fn zeroed(len: usize) -> Self {
         Self { blocks: alloc::vec![Aligned([0; ALIGN]); len.div_ceil(ALIGN)], len }
+    }
+
+    /// `len` zero bytes, if the heap has so much left: for a device, where [`zeroed`](Self::zeroed) would end the
+    /// program.
+    ///
+    /// # Errors
+    /// If it has not.
+    pub fn try_zeroed(len: usize) -> Result<Self, alloc::collections::TryReserveError> {
+        let mut blocks = alloc::vec::Vec::new();
+        blocks.try_reserve_exact(len.div_ceil(ALIGN))?;
+        blocks.resize(len.div_ceil(ALIGN), Aligned([0; ALIGN]));
+        Ok(Self { blocks, len })
     }
 
     /// A copy of `bytes`.
@@ -328,6 +340,13 @@ impl Operands<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_buffer_is_zeros_or_an_error() {
+        let buffer = Buffer::try_zeroed(33).unwrap();
+        assert_eq!((buffer.bytes(), buffer.bytes().as_ptr() as usize % ALIGN), (&[0; 33][..], 0));
+        assert!(Buffer::try_zeroed(usize::MAX).is_err());
+    }
 
     #[test]
     fn an_arena_is_given_out_once_whoever_asks() {
