@@ -48,7 +48,7 @@ feature_sets=(
 formatting() {
     cargo fmt --check
     local manifest
-    for manifest in firmware-examples/*/Cargo.toml; do
+    for manifest in firmware-examples/{*,boards/*}/Cargo.toml; do
         cargo fmt --check --manifest-path "$manifest"
     done
 }
@@ -90,10 +90,12 @@ firmware_lints() {
     has_target "$target" || return 0
     export CARGO_TARGET_DIR=$PWD/target/firmware SOFTEDGE_MODEL=$PWD/firmware-examples/minimal/src/gesture.soft
     local clippy=(cargo clippy --quiet --release)
-    for package in firmware-examples/*/Cargo.toml; do
+    for package in firmware-examples/{*,boards/*}/Cargo.toml; do
         package=${package%Cargo.toml}
         cd "$package"
         case $package in
+            */boards/*/) "${clippy[@]}" -- -D warnings ;; # each for its own chip
+            */motion/) "${clippy[@]}" --all-targets -- -D warnings ;; # its tests run on the host
             */bench/) # its firmware, and the host's program that runs it
                 SOFTEDGE_MEMORY=mps2 "${clippy[@]}" --target "$target" --bin ops --bin model --features firmware -- -D warnings
                 "${clippy[@]}" -- -D warnings
@@ -106,6 +108,10 @@ firmware_lints() {
 
 boards() {
     cargo test --quiet --features cli --test boards -- --nocapture
+}
+
+board_packages() {
+    cargo test --quiet --features cli --test packages -- --nocapture
 }
 
 uart() {
@@ -147,6 +153,7 @@ fi
 if able "bare-metal builds" setup_bare_targets; then
     (step "bare-metal builds" bare_builds)
     (step "lints of the firmware" firmware_lints)
+    step "packages for real boards" board_packages
     if able "emulated boards" setup_emulators; then
         step "emulated boards" boards
         step "models over a UART" uart
