@@ -1,4 +1,5 @@
 //! Building firmware for the tests.
+#![allow(dead_code)] // each test target uses its part
 
 use object::{Object, ObjectSection, SectionFlags, elf};
 use std::path::{Path, PathBuf};
