@@ -86,6 +86,40 @@ pub(crate) const fn mul_high(a: i32, b: i32) -> i32 {
     }
 }
 
+/// `(a * b + 2^31) / 2^32`, rounded down: the high word of the product, rounded to nearest, ties up.
+#[inline(always)]
+pub(crate) const fn mul_high_rounded(a: i32, b: i32) -> i32 {
+    if cfg!(cortex_m = "v6") {
+        mul_high(a, b) + (a.wrapping_mul(b) as u32 >> 31) as i32
+    } else {
+        ((a as i64 * b as i64 + (1 << 31)) >> 32) as i32
+    }
+}
+
+/// `a * b / 2^16`, rounded down.
+#[inline(always)]
+pub(crate) const fn mul_q16(a: i32, b: i16) -> i32 {
+    if cfg!(cortex_m = "v6") {
+        (a >> 16) * b as i32 + (((a & 0xffff) * b as i32) >> 16)
+    } else {
+        ((a as i64 * b as i64) >> 16) as i32
+    }
+}
+
+/// `a * b`, unsigned.
+#[inline(always)]
+const fn mul_wide_u32(a: u32, b: u32) -> u64 {
+    if cfg!(cortex_m = "v6") {
+        let ((a0, a1), (b0, b1)) = ((a & 0xffff, a >> 16), (b & 0xffff, b >> 16));
+        let (middle0, middle1) = (a1 * b0, a0 * b1);
+        let carry = (a0 * b0 >> 16) + (middle0 & 0xffff) + (middle1 & 0xffff);
+        let high = a1 * b1 + (middle0 >> 16) + (middle1 >> 16) + (carry >> 16);
+        (high as u64) << 32 | a.wrapping_mul(b) as u64
+    } else {
+        a as u64 * b as u64
+    }
+}
+
 /// Smallest right shift of a [`Multiplier`]: factors stay below 2^15, products of an i32
 /// accumulator inside 64 bits and of an i16 value inside 32.
 pub const MIN_SHIFT: u32 = 16;
@@ -144,37 +178,48 @@ impl ExactPowerOfTwo for f64 {
 /// 2^31 - 1)`, from 2^30: 31 significant bits, a relative error below 2^-30. The value is exact by this
 /// definition, not an approximation that another implementation would have to copy. `v = 0` gives
 /// `(0, 31)`, so that what is scaled by it becomes 0.
+#[inline(never)]
 pub const fn rsqrt(v: u64) -> (u32, i32) {
     if v == 0 {
         return (0, 31);
     }
     let zeros = v.leading_zeros() & !1;
-    // v = n / 2^zeros, and x = n / 2^64 lies in [1/4, 1): sought is y = 1 / sqrt(x), in (1, 2], in Q30.
+    // v = n / 2^zeros, and x = n / 2^64 lies in [1/4, 1): sought is y = 1 / sqrt(x), in (1, 2].
     let n = v << zeros;
-    let x = n >> 32;
-    // Minimax parabola, 2.4% off; each Newton step y += y (1 - x y^2) / 2 squares the error.
-    let mut y = 2_867_787_662 + ((((1_759_398_851 * x) >> 32) * x) >> 32) - ((3_527_624_809 * x) >> 32);
+    let x_q31 = (n >> 33) as i32;
+    // Minimax parabola, 2.4 % off; each Newton step y += y (1 - x y^2) / 2 squares the error.
+    let curve_q29 = mul_high(mul_high(x_q31, 1_759_398_851), x_q31) - mul_high(x_q31, 1_763_812_404);
+    let mut y_q29 = 1_433_893_831 + (curve_q29 << 1);
     let mut step = 0;
-    while step < 3 {
-        let xyy = x * ((y * y) >> 29);
-        let error = (1i64 << 63).wrapping_sub(xyy as i64) >> 32;
-        y = y.wrapping_add_signed((y as i64 * error) >> 32);
+    while step < 2 {
+        let error_q27 = (1 << 27) - mul_high(mul_high(y_q29, y_q29) << 2, x_q31);
+        y_q29 += mul_high(y_q29, error_q27 << 4);
         step += 1;
     }
-    // The steps end a few units off; y^2 x <= 1 decides.
-    while !is_below_rsqrt(y, n) {
+    // The last step takes the exact error, of 2^-18 at most.
+    let mut y = (y_q29 as u32) << 1;
+    let error_q44 = (rsqrt_rest(y, n) >> 80) as i32;
+    y = y.wrapping_add_signed((mul_wide(y_q29, error_q44) >> 44) as i32);
+    // It ends a unit off at most; the sign of the rest decides.
+    while rsqrt_rest(y, n) < 0 {
         y -= 1;
     }
-    while is_below_rsqrt(y + 1, n) {
+    while rsqrt_rest(y + 1, n) >= 0 {
         y += 1;
     }
     let mantissa = if y >> 31 == 0 { y } else { (1 << 31) - 1 };
-    (mantissa as u32, 62 - zeros as i32 / 2)
+    (mantissa, 62 - zeros as i32 / 2)
 }
 
-/// Whether `y / 2^30 <= 1 / sqrt(n / 2^64)`.
-const fn is_below_rsqrt(y: u64, n: u64) -> bool {
-    (y * y) as u128 * n as u128 <= 1 << 124
+/// `2^124 - y^2 n`, which is not negative where `y / 2^30 <= 1 / sqrt(n / 2^64)`; `y` is at most `2^31 + 1`.
+#[inline(never)]
+const fn rsqrt_rest(y: u32, n: u64) -> i128 {
+    let square = mul_wide_u32(y, y);
+    let (s1, s0, n1, n0) = ((square >> 32) as u32, square as u32, (n >> 32) as u32, n as u32);
+    // The square is below 2^63, so the sum of the middle products fits.
+    let middle = mul_wide_u32(s0, n1) as u128 + mul_wide_u32(s1, n0) as u128;
+    let product = (mul_wide_u32(s1, n1) as u128) << 64 | mul_wide_u32(s0, n0) as u128;
+    (1 << 124) - (product + (middle << 32)) as i128
 }
 
 /// `floor((2^63 - 1) / x)` for `x` in `[2^31, 2^32)`: a mantissa in `[2^31, 2^32)`.

@@ -2,7 +2,7 @@
 
 use super::{Signature, f32s, i8s, i16s, i32s};
 use crate::arch::{Output, Standardise, ToI8, ToI16, moments as integer_moments, standardise, vectorised};
-use crate::math::fixed::rsqrt;
+use crate::math::fixed::{mul_high_rounded, mul_q16, rsqrt};
 use crate::math::float::{sqrt, sum, sum_pairs};
 
 const NO_CHANNELS: &str = "a layer norm needs at least one channel";
@@ -263,6 +263,8 @@ fn integer_rows<O: Output>(
 ) {
     let (channels, half) = (c as u64, 1 << (shift - 1));
     let eps = (eps as u64 * channels * channels) >> 8;
+    // |t| is below 2^27 and half at most 2^29: beside such offsets, which exporters make, no sum saturates.
+    let is_tame = beta.iter().all(|beta| beta.unsigned_abs() <= 1 << 30);
     vectorised(
         #[inline(always)]
         move || {
@@ -283,11 +285,20 @@ fn integer_rows<O: Output>(
                     y,
                     #[inline(always)]
                     |output, y| {
-                        for ((y, &x), (&gamma, &beta)) in y.iter_mut().zip(x).zip(gamma.iter().zip(beta)) {
-                            let d = ((c as i32 * i32::from(x) - sum + nearest) >> down) << up;
-                            let norm_q20 = ((i64::from(d) * i64::from(mantissa) + (1 << 31)) >> 32) as i32;
-                            let t = ((i64::from(norm_q20) * i64::from(gamma)) >> 16) as i32;
-                            *y = output.put(t.saturating_add(beta).saturating_add(half) >> shift);
+                        let (row, mantissa) = (y.iter_mut().zip(x).zip(gamma.iter().zip(beta)), mantissa as i32);
+                        if is_tame && down == 0 {
+                            let (scale, offset) = ((c as i32) << up, sum << up);
+                            for ((y, &x), (&gamma, &beta)) in row {
+                                let d = scale.wrapping_mul(i32::from(x)).wrapping_sub(offset);
+                                let t = mul_q16(mul_high_rounded(d, mantissa), gamma);
+                                *y = output.put((t + beta + half) >> shift);
+                            }
+                        } else {
+                            for ((y, &x), (&gamma, &beta)) in row {
+                                let d = ((c as i32 * i32::from(x) - sum + nearest) >> down) << up;
+                                let t = mul_q16(mul_high_rounded(d, mantissa), gamma);
+                                *y = output.put(t.saturating_add(beta).saturating_add(half) >> shift);
+                            }
                         }
                     },
                 );
