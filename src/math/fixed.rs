@@ -112,7 +112,7 @@ const fn mul_wide_u32(a: u32, b: u32) -> u64 {
     if cfg!(cortex_m = "v6") {
         let ((a0, a1), (b0, b1)) = ((a & 0xffff, a >> 16), (b & 0xffff, b >> 16));
         let (middle0, middle1) = (a1 * b0, a0 * b1);
-        let carry = (a0 * b0 >> 16) + (middle0 & 0xffff) + (middle1 & 0xffff);
+        let carry = ((a0 * b0) >> 16) + (middle0 & 0xffff) + (middle1 & 0xffff);
         let high = a1 * b1 + (middle0 >> 16) + (middle1 >> 16) + (carry >> 16);
         (high as u64) << 32 | a.wrapping_mul(b) as u64
     } else {
