@@ -341,6 +341,7 @@ impl Operands<'_> {
 mod tests {
     use super::*;
 
+    #[cfg(feature = "alloc")]
     #[test]
     fn a_buffer_is_zeros_or_an_error() {
         let buffer = Buffer::try_zeroed(33).unwrap();
