@@ -1,7 +1,7 @@
 //! The MPU-6050, an accelerometer and gyroscope on an I2C bus: 50 samples a second into its FIFO, which
 //! holds 1.7 s of them. So nothing is lost while a model runs, and no interrupt is needed.
 //!
-//! Registers and bits by "MPU-6000 and MPU-6050 Register Map and Descriptions", revision 4.2.
+//! Registers and bits are those that other drivers of it use; nobody has held them against the register map yet.
 
 use crate::Sample;
 use embedded_hal::i2c::I2c;
