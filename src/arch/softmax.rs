@@ -3,7 +3,7 @@
 //! at a time.
 
 use super::attention::{channels, next, scaled};
-use super::products::{self, Scale, TILE_COLUMNS, TILE_ROWS, ToI8};
+use super::products::{self, Scale, TILE_ROWS, ToI8};
 use crate::math::fixed::{Decay, Requantise, reciprocal};
 
 /// Queries whose weights lie side by side.
@@ -45,18 +45,52 @@ impl Softmax {
     }
 }
 
-/// Where the scores of four queries with two keys go, two queries side by side, and the largest so far.
-#[repr(C)]
+/// Where the scores of four queries go, two queries side by side: as many as there are keys.
 pub(super) struct Scores<'a> {
-    pub(super) first: &'a mut [[i32; PAIR]; TILE_COLUMNS],
-    pub(super) second: &'a mut [[i32; PAIR]; TILE_COLUMNS],
-    pub(super) largest: &'a mut [i32; TILE_ROWS],
+    pub(super) first: &'a mut [[i32; PAIR]],
+    pub(super) second: &'a mut [[i32; PAIR]],
+}
+
+/// What a loop over keys is told, for four widened queries.
+#[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
+#[repr(C)]
+pub(super) struct Keys {
+    /// The largest scores so far.
+    pub(super) largest: [i32; TILE_ROWS],
+    pub(super) queries: *const i32,
+    pub(super) keys: *const i8,
+    /// Values of a key.
+    pub(super) d: usize,
+    /// Bytes from the last value that is read of a key to the next key.
+    pub(super) step: usize,
+    pub(super) first: *mut [i32; PAIR],
+    pub(super) second: *mut [i32; PAIR],
+    /// Keys.
+    pub(super) left: usize,
+}
+
+#[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
+impl Keys {
+    /// No keys yet.
+    pub(super) fn new(s: &Softmax, queries: &[i32], scores: Scores<'_>) -> Self {
+        Self {
+            largest: [i32::MIN; TILE_ROWS],
+            queries: queries.as_ptr(),
+            keys: core::ptr::null(),
+            d: s.d,
+            step: 0,
+            first: scores.first.as_mut_ptr(),
+            second: scores.second.as_mut_ptr(),
+            left: 0,
+        }
+    }
 }
 
 /// How a core does it.
 pub(super) trait Core: products::Core {
-    /// The scores of four widened queries with two keys, for which there is `space`.
-    fn scores(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32], scores: Scores<'_>);
+    /// The scores of four widened queries with all keys, and the largest of each. There are
+    /// [`products::Core::pair_words`] of `space`.
+    fn scores(s: &Softmax, queries: &[i32], keys: &[i8], space: &mut [i32], scores: Scores<'_>) -> [i32; TILE_ROWS];
 
     /// Turns the scores of two queries, the largest of which are given, into their weights.
     #[inline(always)]
@@ -81,7 +115,8 @@ pub(super) fn run<C: Core>(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i
     let scale = u32::try_from(s.shift).ok().and_then(|shift| Scale::new(Requantise::new(s.multiplier, shift), s.to));
     for (q, y) in q.chunks(TILE_ROWS * s.width).zip(y.chunks_mut(TILE_ROWS * s.width)) {
         (0..TILE_ROWS).for_each(|lane| C::widen(s.row(q, lane), lane, queries));
-        let largest = scores::<C>(s, queries, k, space, first, second);
+        let scores = Scores { first: &mut *first, second: &mut *second };
+        let largest = C::scores(s, queries, k, space, scores);
         let (largest, _) = largest.as_chunks::<PAIR>();
         for ((pair, largest), y) in
             [&mut *first, &mut *second].into_iter().zip(largest).zip(y.chunks_mut(PAIR * s.width))
@@ -103,33 +138,6 @@ pub(super) fn run<C: Core>(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i
             }
         }
     }
-}
-
-/// The scores of four queries, two by two, and the largest of each.
-#[inline(always)]
-fn scores<C: Core>(
-    s: &Softmax,
-    queries: &[i32],
-    keys: &[i8],
-    space: &mut [i32],
-    first: &mut [[i32; PAIR]],
-    second: &mut [[i32; PAIR]],
-) -> [i32; TILE_ROWS] {
-    let mut largest = [i32::MIN; TILE_ROWS];
-    let ((first, first_rest), (second, second_rest)) = (first.as_chunks_mut(), second.as_chunks_mut());
-    let whole = first.len() * TILE_COLUMNS;
-    for ((first, second), j) in first.iter_mut().zip(second).zip((0..).step_by(TILE_COLUMNS)) {
-        let scores = Scores { first, second, largest: &mut largest };
-        C::scores(queries, [s.row(keys, j), s.row(keys, j + 1)], space, scores);
-    }
-    if let ([first], [second]) = (first_rest, second_rest) {
-        // The last key twice: its second scores are dropped.
-        let (mut a, mut b) = ([[0; PAIR]; TILE_COLUMNS], [[0; PAIR]; TILE_COLUMNS]);
-        let scores = Scores { first: &mut a, second: &mut b, largest: &mut largest };
-        C::scores(queries, [s.row(keys, whole); TILE_COLUMNS], space, scores);
-        (*first, *second) = (a[0], b[0]);
-    }
-    largest
 }
 
 /// See [`Core::weights`].

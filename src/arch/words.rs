@@ -157,6 +157,8 @@ mod cortex_m {
     use crate::arch::depthwise;
     #[cfg(cortex_m = "v7")]
     use crate::arch::products::{Channel, Columns, Scale, TILE_ROWS};
+    #[cfg(cortex_m = "v7")]
+    use crate::arch::softmax::Keys;
     use core::arch::naked_asm;
     #[cfg(cortex_m = "v7")]
     use core::ops::Range;
@@ -544,6 +546,48 @@ mod cortex_m {
             "bne 2b",
             "add sp, #4",
             "pop {{r4-r11, pc}}",
+        )
+    }
+
+    /// The scores of four queries with one key after the other, at least one, and the largest so far.
+    #[cfg(cortex_m = "v7")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn scores(keys: *mut Keys) {
+        macro_rules! larger {
+            ($than:literal, $score:literal) => {
+                concat!("cmp ", $score, ", ", $than, "\nit gt\nmovgt ", $than, ", ", $score, "\n")
+            };
+        }
+        naked_asm!(
+            "push {{r4-r11}}",
+            "mov r3, r0",
+            "ldr r1, [r3, #20]",
+            "2:",
+            "ldr r0, [r3, #16]",
+            "ldr r2, [r3, #24]",
+            "movs r4, #0",
+            "movs r5, #0",
+            "movs r6, #0",
+            "movs r7, #0",
+            multiply!(),
+            "ldrd r8, r9, [r3, #32]",
+            "strd r4, r5, [r8], #8",
+            "strd r6, r7, [r9], #8",
+            "strd r8, r9, [r3, #32]",
+            "ldm r3, {{r8-r11}}",
+            larger!("r8", "r4"),
+            larger!("r9", "r5"),
+            larger!("r10", "r6"),
+            larger!("r11", "r7"),
+            "stm r3, {{r8-r11}}",
+            "ldr r2, [r3, #28]",
+            "ldr r4, [r3, #40]",
+            "add r1, r2",
+            "subs r4, #1",
+            "str r4, [r3, #40]",
+            "bne 2b",
+            "pop {{r4-r11}}",
+            "bx lr",
         )
     }
 

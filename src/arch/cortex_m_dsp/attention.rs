@@ -2,10 +2,10 @@
 //! rows at a time, and a pair of rows. In the first pass the panel is of tokens, so that words hold two
 //! tokens and multiply two tokens' values; in the second it is of landmarks.
 
-use super::{COLUMNS_STEP, Dsp, GROUP, Tile, Tiles, padded, tile_sums, tiles_i8, widen_columns};
+use super::{COLUMNS_STEP, Dsp, GROUP, ROWS_STEP, Tile, Tiles, padded, tile_sums, tiles_i8, widen_columns};
 use crate::arch::attention::{Kernel, Outputs, Plan, next};
 use crate::arch::products::{Columns, Core, TILE_COLUMNS, TILE_ROWS};
-use crate::arch::softmax::{self, PAIR, QUAD, Scores};
+use crate::arch::softmax::{self, Keys, PAIR, QUAD, Scores, Softmax};
 use crate::arch::wide;
 use crate::math::fixed::{Decay, EXP2, Exp2Neg};
 use core::arch::{asm, naked_asm};
@@ -185,16 +185,31 @@ fn widen_tokens(k: &Kernel<'_>, v: &[i8], tokens: usize, panel: &mut [i32]) {
 
 impl softmax::Core for Dsp {
     #[inline(always)]
-    fn scores(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], space: &mut [i32], scores: Scores<'_>) {
-        widen_columns(keys, space);
-        if !space.is_empty()
-            && space.len() % COLUMNS_STEP == 0
-            && queries.len() * TILE_COLUMNS == space.len() * TILE_ROWS
-        {
-            let Range { start: w, end: w_end } = space.as_ptr_range();
-            // SAFETY: the keys have at least one group, the queries as many.
-            unsafe { self::scores(queries.as_ptr(), w, w_end, &scores) };
+    fn scores(s: &Softmax, queries: &[i32], keys: &[i8], space: &mut [i32], scores: Scores<'_>) -> [i32; TILE_ROWS] {
+        let (groups, n) = (s.d.div_ceil(GROUP), scores.first.len().min(scores.second.len()));
+        let mut pass = Keys::new(s, queries, scores);
+        if groups == 0 || queries.len() != groups * ROWS_STEP || space.len() < groups {
+            return pass.largest;
         }
+        // What the last group of a key has beyond it meets zeros. A key is copied where no such values follow.
+        let inside = keys.get(s.first..).unwrap_or_default();
+        let whole = inside.len().checked_sub(GROUP * groups).map_or(0, |rest| n.min(rest / s.width + 1));
+        if whole > 0 {
+            (pass.keys, pass.left, pass.step) = (inside.as_ptr(), whole, s.width.wrapping_sub(GROUP * groups));
+            // SAFETY: every key has its groups inside `keys`, the queries as many, at least one, and both slices of
+            // scores have room for all keys.
+            unsafe { self::scores(&mut pass) };
+        }
+        for j in whole..n {
+            let (key, rest) = s.row(keys, j).as_chunks();
+            for (to, group) in space.iter_mut().zip(key.iter().copied().chain([padded(rest)])) {
+                *to = i32::from_le_bytes(group.map(|v| v as u8));
+            }
+            (pass.keys, pass.left) = (space.as_ptr().cast(), 1);
+            // SAFETY: as above, for the one key that `space` has.
+            unsafe { self::scores(&mut pass) };
+        }
+        pass.largest
     }
 
     #[inline(always)]
@@ -558,9 +573,29 @@ unsafe extern "C" fn widen_two(a: *const [i8; GROUP], b: *const [i8; GROUP], n: 
     )
 }
 
-/// The scores of four queries with two keys, and the largest so far.
+/// The scores of four queries with one key after the other, and the largest so far. A key's groups are widened on the
+/// way; they are entered so far behind the start that what is left at the end are whole turns of four.
 #[unsafe(naked)]
-unsafe extern "C" fn scores(x: *const i32, w: *const i32, w_end: *const i32, scores: *const Scores<'_>) {
+unsafe extern "C" fn scores(keys: *mut Keys) {
+    macro_rules! group {
+        () => {
+            "
+            ldr r3, [r1], #4
+            ldm r0!, {{r8-r11}}
+            sxtb16 r2, r3
+            sxtb16 r3, r3, ror #8
+            smlad r4, r8, r2, r4
+            smlad r5, r9, r2, r5
+            smlad r6, r10, r2, r6
+            smlad r7, r11, r2, r7
+            ldm r0!, {{r8-r11}}
+            smlad r4, r8, r3, r4
+            smlad r5, r9, r3, r5
+            smlad r6, r10, r3, r6
+            smlad r7, r11, r3, r7
+            "
+        };
+    }
     macro_rules! larger {
         ($than:literal, $score:literal) => {
             concat!("cmp ", $score, ", ", $than, "\n", "it gt\n", "movgt ", $than, ", ", $score, "\n")
@@ -568,29 +603,52 @@ unsafe extern "C" fn scores(x: *const i32, w: *const i32, w_end: *const i32, sco
     }
     naked_asm!(
         isa!(),
-        // w_end is to lie at [sp, #4].
-        "push {{r1-r11, lr}}",
-        enter!(),
+        "push {{r0, r4-r11, lr}}",
+        "mov r8, r0",
+        "ldrd r0, r1, [r8, #16]",
+        // 32 bytes of queries and 52 of code to a group.
+        "ldr r12, [r8, #24]",
+        "add r12, #3",
+        "bic r12, #3",
+        "add r12, r0, r12, lsl #3",
+        "sub r2, r0, r12",
+        "ubfx r2, r2, #5, #2",
+        "movs r3, #52",
+        "adr lr, 11f",
+        "mla lr, r2, r3, lr",
+        "orr lr, #1",
+        "2:",
+        "ldr r0, [r8, #16]",
         "movs r4, #0",
         "movs r5, #0",
-        multiply!(),
-        "ldr r12, [sp, #8]",
-        "ldm r12, {{r0-r2}}",
-        "strd r4, r6, [r0]",
-        "strd r5, r7, [r0, #8]",
-        "strd r8, r10, [r1]",
-        "strd r9, r11, [r1, #8]",
-        "ldm r2, {{r0, r1, r3, r12}}",
-        larger!("r0", "r4"),
-        larger!("r0", "r5"),
-        larger!("r1", "r6"),
-        larger!("r1", "r7"),
-        larger!("r3", "r8"),
-        larger!("r3", "r9"),
-        larger!("r12", "r10"),
-        larger!("r12", "r11"),
-        "stm r2, {{r0, r1, r3, r12}}",
-        "add sp, #12",
-        "pop {{r4-r11, pc}}",
+        "movs r6, #0",
+        "movs r7, #0",
+        "bx lr",
+        ".p2align 2",
+        "11:",
+        group!(),
+        group!(),
+        group!(),
+        group!(),
+        "cmp r0, r12",
+        "bne 11b",
+        "ldr r8, [sp]",
+        "ldrd r2, r3, [r8, #32]",
+        "strd r4, r5, [r2], #8",
+        "strd r6, r7, [r3], #8",
+        "strd r2, r3, [r8, #32]",
+        "ldm r8, {{r2, r3, r9, r10}}",
+        larger!("r2", "r4"),
+        larger!("r3", "r5"),
+        larger!("r9", "r6"),
+        larger!("r10", "r7"),
+        "stm r8, {{r2, r3, r9, r10}}",
+        "ldr r2, [r8, #28]",
+        "ldr r3, [r8, #40]",
+        "add r1, r2",
+        "subs r3, #1",
+        "str r3, [r8, #40]",
+        "bne 2b",
+        "pop {{r0, r4-r11, pc}}",
     )
 }

@@ -1,22 +1,35 @@
 //! Softmax attention.
 
 use super::{Words, sums};
-use crate::arch::products::TILE_COLUMNS;
+use crate::arch::products::TILE_ROWS;
 #[cfg(cortex_m = "v7")]
-use crate::arch::softmax::{self, PAIR, QUAD};
-use crate::arch::softmax::{Core, Scores};
+use crate::arch::softmax::{self, Keys, PAIR, QUAD};
+use crate::arch::softmax::{Core, Scores, Softmax};
 #[cfg(cortex_m = "v7")]
 use crate::{arch::wide, math::fixed::Decay};
 
 impl Core for Words {
     #[inline(always)]
-    fn scores(queries: &[i32], keys: [&[i8]; TILE_COLUMNS], _: &mut [i32], scores: Scores<'_>) {
-        let Scores { first, second, largest } = scores;
-        for ((key, first), second) in keys.into_iter().zip(first).zip(second) {
-            let [a, b, c, d] = sums(queries, key, 0);
+    fn scores(s: &Softmax, queries: &[i32], keys: &[i8], _: &mut [i32], scores: Scores<'_>) -> [i32; TILE_ROWS] {
+        #[cfg(cortex_m = "v7")]
+        if s.d > 0 && queries.len() == TILE_ROWS * s.d {
+            let n = scores.first.len().min(scores.second.len()).min(keys.len() / s.width);
+            let mut pass = Keys::new(s, queries, scores);
+            if let Some(keys) = keys.get(s.first..).filter(|_| n > 0 && s.first + s.d <= s.width) {
+                (pass.keys, pass.step, pass.left) = (keys.as_ptr(), s.width - s.d, n);
+                // SAFETY: `n` rows of keys have `d` values each, the queries as many, at least one, and both slices of
+                // scores have room for all keys.
+                unsafe { super::cortex_m::scores(&mut pass) };
+            }
+            return pass.largest;
+        }
+        let mut largest = [i32::MIN; TILE_ROWS];
+        for ((keys, first), second) in keys.chunks(s.width).zip(scores.first).zip(scores.second) {
+            let [a, b, c, d] = sums(queries, s.row(keys, 0), 0);
             (*first, *second) = ([a, b], [c, d]);
             largest.iter_mut().zip([a, b, c, d]).for_each(|(largest, score)| *largest = score.max(*largest));
         }
+        largest
     }
 
     #[cfg(cortex_m = "v7")]
