@@ -252,7 +252,8 @@ pub const fn reciprocal(x: u32) -> u32 {
 /// Steps of the table of `2^-x` over one octave.
 const EXP2_STEPS: usize = 128;
 
-/// `E[i] = 2^-(i/128)` in Q30, rounded to nearest, and `E[i] - E[i+1]`, for `i` in `0..128`.
+/// `E[i] = 2^-(i/128)` in Q30, rounded to nearest, and `E[i] - E[i+1]`, for `i` in `0..128`; in place of `E[0]`, which
+/// is `2^30`, one less. No value of [`exp2_neg`] is another for that, and those of 16 octaves and more round to 0.
 pub(crate) static EXP2: [[u32; 2]; EXP2_STEPS] = {
     // 2^-(1/128) in Q62: the root of 1/2, seven times.
     let mut root = 1u128 << 61;
@@ -270,6 +271,7 @@ pub(crate) static EXP2: [[u32; 2]; EXP2_STEPS] = {
         table[i] = [value as u32, (value - ((power + (1 << 31)) >> 32)) as u32];
         i += 1;
     }
+    table[0][0] -= 1;
     table
 };
 
@@ -496,7 +498,13 @@ mod tests {
     fn exp2_neg_is_within_its_bound_everywhere() {
         let exact = |i: usize| (2f64.powi(30) * (-(i as f64) / 128.0).exp2()).round();
         for (i, &[entry, step]) in EXP2.iter().enumerate() {
-            assert_eq!((f64::from(entry), f64::from(step)), (exact(i), exact(i) - exact(i + 1)));
+            let less = if i == 0 { 1.0 } else { 0.0 };
+            assert_eq!((f64::from(entry), f64::from(step)), (exact(i) - less, exact(i) - exact(i + 1)));
+        }
+        // As if the first entry was 2^30.
+        for (k, f) in (0..16).flat_map(|k| (0..512).map(move |f| (k, f))) {
+            let y = (1 << 30) - ((EXP2[0][1] * f + 256) >> 9);
+            assert_eq!(exp2_neg(k << 16 | f), ((y + (1 << (14 + k))) >> (15 + k)).min(32767) as i32, "{k} {f}");
         }
         assert_eq!((exp2_neg(0), exp2_neg(1 << 16), exp2_neg(1 << 20), exp2_neg(u32::MAX)), (32767, 16384, 0, 0));
         let mut last = 32767;

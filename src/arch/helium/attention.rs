@@ -1,12 +1,13 @@
-//! SOFT's attention. A tile of kernel values is of four rows of a panel and two rows that are read where they are;
-//! the exponential is taken of four at a time, with the table gathered. In the first pass the panel is of tokens,
-//! in the second of landmarks, so that vectors of values hold what is summed over.
+//! SOFT's attention. A tile of kernel values is of four rows of a panel and two rows that are read where they are; the
+//! exponential is taken of four at a time, with the table gathered. In the first pass the panel is of tokens, in the
+//! second of landmarks, and the values of each of the two rows lie together: they are what is summed over next, two
+//! rows of them with four channels at a time.
 //!
 //! Where the memory that the file plans is too little for that, or the exponent's factor too small, the packed
 //! multiply-accumulates do it.
 
-use super::products::{MOST_COLUMNS, RESULTS, Tiles, rest, sums, vector, vectors, wide_tiles_i8};
-use super::{VECTOR, copy_interleaved, isa, tile_words};
+use super::products::{Tiles, sums, vector, vectors};
+use super::{Scale, VECTOR, copy_interleaved, isa, tile_words};
 use crate::arch::attention::{Kernel, Outputs, next};
 use crate::arch::cortex_m_dsp;
 use crate::arch::products::{TILE_COLUMNS, TILE_ROWS, ToI8};
@@ -15,15 +16,18 @@ use core::arch::naked_asm;
 
 /// Values of int16 of a vector.
 const LANES: usize = 8;
+/// Channels that are summed together: the rows of a tile.
+const QUAD: usize = TILE_ROWS;
+
 /// `sums[m, d] += K1^T v` over at most 512 tokens.
 pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], scratch: &mut [i32]) {
     let (m, d) = (k.m(), k.d);
-    let rows = m.next_multiple_of(TILE_ROWS);
+    let rows = m.next_multiple_of(TILE_COLUMNS);
     // The queries, then, when they are done with, the values of the tokens.
-    let panel = (tile_words(d) / TILE_ROWS).max(d.div_ceil(2));
+    let panel = (tile_words(d) / TILE_ROWS).max(d.next_multiple_of(QUAD) / 2);
     let token = 1 + rows / 2 + panel;
-    let most = scratch.len().saturating_sub(m) / token & !(LANES - 1);
-    let (Some(curve), true) = (Decay::new(k.multiplier, k.shift).narrow, most > 0) else {
+    let most = (scratch.len().saturating_sub(m) / token & !(LANES - 1)).min(Sums::MOST_VECTORS * LANES);
+    let (Some(curve), true) = (Decay::new(k.multiplier, k.shift).narrow, most > 0 && sums.len() == m * d) else {
         return cortex_m_dsp::attention::accumulate(k, q, v, sums, scratch);
     };
     let mut scratch = scratch;
@@ -41,40 +45,13 @@ pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut
             let norms = [j, (j + 1).min(m - 1)].map(|j| l_norms.get(j).copied().unwrap_or(0));
             make.pair(k, k.l, j, norms, values, row);
         }
-        // Channels that are missing are zero, tokens too.
-        let Some(columns) = panel.get_mut(..d.next_multiple_of(TILE_COLUMNS) * row / 2) else { return };
-        columns.fill(0);
-        let offsets = core::array::from_fn(|i| (i * row) as u16);
+        let Some(mut columns) = Transposed::new(panel, d, row, tokens) else { return };
         for i in 0..tokens {
-            let x = k.row(v, i);
-            // SAFETY: reads all `d` values of `x` and writes as many of int16, `row` apart, the `i`-th of each row.
-            unsafe { scatter_i8(x.as_ptr(), x.len(), columns.as_mut_ptr().cast::<i16>().add(i), &offsets, 2 * row) };
+            let (x, to) = (k.row(v, i), columns.column(i));
+            // SAFETY: reads all `d` values of `x` and writes as many, to column `i` of their rows.
+            unsafe { scatter_i8(x.as_ptr(), x.len(), to, &columns.offsets, columns.step) };
         }
-        for (sums, values) in sums.chunks_mut(TILE_ROWS * d).zip(values.chunks_exact(TILE_ROWS * row / 2)) {
-            let mut pass = Sums {
-                x: values.as_ptr(),
-                w: columns.as_ptr(),
-                w_step: 2 * row,
-                turns: Tiles::turns(row / LANES),
-                y: sums.as_mut_ptr(),
-                second: size_of::<i32>(),
-                pairs: d / TILE_COLUMNS,
-                rows: sums.len() / d,
-                offsets: core::array::from_fn(|i| (i * d) as u32),
-            };
-            // SAFETY: `values` has four rows of `row` values, `columns` a pair of them for each pair of channels, and
-            // `sums` as many rows as are stored.
-            unsafe {
-                if pass.pairs > 0 {
-                    add_pairs(&mut pass);
-                }
-                if d % TILE_COLUMNS > 0 {
-                    // A column of zeros beside the last, which adds nothing to it.
-                    (pass.second, pass.pairs) = (0, 1);
-                    add_pairs(&mut pass);
-                }
-            }
-        }
+        add_products(d, row, columns.words, values, sums);
     }
 }
 
@@ -89,67 +66,119 @@ pub(in crate::arch) fn apply(
 ) {
     let (m, d) = (k.m(), k.d);
     let row = m.next_multiple_of(LANES);
-    let panel = row / TILE_ROWS * tile_words(d);
-    let packed = row / 2 * d;
-    let most = scratch.len().saturating_sub(row + panel + packed) / (row / 2) & !(TILE_ROWS - 1);
-    let fits = most > 0 && k.width <= MOST_COLUMNS && row * LANES <= u16::MAX as usize && u.len() >= m * d;
+    let norms = m.next_multiple_of(TILE_ROWS);
+    let panel = norms / TILE_ROWS * tile_words(d);
+    let packed = row / 2 * d.next_multiple_of(QUAD);
+    let most = scratch.len().saturating_sub(norms + panel + packed) / (row / 2) & !(TILE_COLUMNS - 1);
+    let fits = most > 0 && row < Transposed::MOST_COLUMNS && u.len() >= m * d;
     let (Some(curve), true) = (Decay::new(k.multiplier, k.shift).narrow, fits) else {
         return cortex_m_dsp::attention::apply(k, q, u, outputs, y, scratch);
     };
     let mut scratch = scratch;
-    let (l_norms, panel) = (next(&mut scratch, row), next(&mut scratch, panel));
+    let (l_norms, panel) = (next(&mut scratch, norms), next(&mut scratch, panel));
     let (packed, values) = (next(&mut scratch, packed), next(&mut scratch, row / 2 * most));
     interleave(k, k.l, m, panel, l_norms);
-    packed.fill(0);
-    let offsets = core::array::from_fn(|i| (i * row) as u16);
+    let Some(mut columns) = Transposed::new(packed, d, row, m) else { return };
     for (j, u) in u.chunks_exact(d).enumerate().take(m) {
-        // SAFETY: reads the `d` values of `u` and writes as many, `row` apart, the `j`-th of each row.
-        unsafe { scatter_i16(u.as_ptr(), d, packed.as_mut_ptr().cast::<i16>().add(j), &offsets, 2 * row) };
+        // SAFETY: reads the `d` values of `u` and writes as many, to column `j` of their rows.
+        unsafe { scatter_i16(u.as_ptr(), d, columns.column(j), &columns.offsets, columns.step) };
     }
     let mut make = Make::new(panel, l_norms, m, d, curve);
-    let ToI8 { zero, lo, hi } = outputs.to;
     for (q, y) in q.chunks(most * k.width).zip(y.chunks_mut(most * k.width)) {
         let tokens = q.len() / k.width;
         for i in (0..tokens).step_by(TILE_COLUMNS) {
             let norms = [i, (i + 1).min(tokens - 1)].map(|i| squared_norm(k.row(q, i)));
             make.pair(k, q, i, norms, values, row);
         }
-        let offset = |r: usize, c: usize| (r * k.width + c) as u16;
-        let mut tiles = Tiles {
-            x: values.as_ptr(),
-            w: [core::ptr::null(); TILE_COLUMNS],
-            turns: Tiles::turns(row / LANES),
-            rest: 0,
-            y: core::ptr::null_mut(),
-            results: 0,
-            step: TILE_ROWS * k.width,
-            zero,
-            bias: [0; TILE_COLUMNS],
-            up: [0; TILE_COLUMNS],
-            down: [0; TILE_COLUMNS],
-            multiplier: [0; TILE_COLUMNS],
-            offsets: core::array::from_fn(|i| offset(i / TILE_COLUMNS, i % TILE_COLUMNS)),
-            lo: [lo as i16; RESULTS],
-            hi: [hi as i16; RESULTS],
-        };
-        for c in (0..d).step_by(TILE_COLUMNS) {
-            let second = (c + 1).min(d - 1);
-            if second == c {
-                // The first once more, to the same place.
-                tiles.offsets = core::array::from_fn(|i| offset(i / TILE_COLUMNS, 0));
-            }
-            for (column, c) in [c, second].into_iter().enumerate() {
-                let Some(w) = packed.get(c * row / 2..) else { return };
-                tiles.w[column] = w.as_ptr().cast();
-                tiles.scale(column, outputs.requantise(c));
-            }
-            let Some(y) = y.get_mut(k.first + c..) else { return };
-            tiles.y = y.as_mut_ptr().cast();
-            tiles.results = tokens * TILE_COLUMNS;
-            // SAFETY: there are `row` values of every token and every channel, and `y` starts at the pair's channels
-            // of the first of `tokens` tokens.
-            unsafe { wide_tiles_i8(&mut tiles) };
+        for (c, columns) in (0..d).step_by(QUAD).zip(columns.words.chunks_exact(QUAD * row / 2)) {
+            apply_quad(k, values, row, columns, c, outputs, y);
         }
+    }
+}
+
+/// Adds to `sums[m, d]` the products of the kernel values of up to [`Sums::MOST_VECTORS`] vectors of tokens, of which
+/// every landmark has `row`, with the values in `columns`.
+fn add_products(d: usize, row: usize, columns: &[i32], values: &[i32], sums: &mut [i32]) {
+    let (quads, quad) = (d / QUAD, QUAD * row / 2);
+    let pairs = sums.chunks_mut(TILE_COLUMNS * d).zip(values.chunks_exact(TILE_COLUMNS * row / 2));
+    for (sums, values) in pairs {
+        // The last row may be alone: then it is both, and gets the same sums twice.
+        let second = if sums.len() > d { row / 2 } else { 0 };
+        let Some(other) = values.get(second..) else { return };
+        let w = [values.as_ptr(), other.as_ptr()];
+        let mut pass = Sums {
+            x: columns.as_ptr(),
+            w,
+            y: sums.as_mut_ptr(),
+            second: (sums.len() - d) * size_of::<i32>(),
+            end: sums.as_mut_ptr(),
+            vectors: row / LANES,
+        };
+        if quads > 0 {
+            pass.end = pass.end.wrapping_add(QUAD * quads);
+            // SAFETY: `values` has `row` values of each row, `columns` as many of each channel of so many quads, and
+            // both rows of `sums` as many channels.
+            unsafe { add_quads(&pass) };
+        }
+        let Some(columns) = columns.get(quads * quad..).filter(|rest| rest.len() >= quad) else { continue };
+        let mut rest = [[0; QUAD]; TILE_COLUMNS];
+        (pass.x, pass.y, pass.second) = (columns.as_ptr(), rest.as_mut_ptr().cast(), QUAD * size_of::<i32>());
+        pass.end = pass.y.wrapping_add(QUAD);
+        // SAFETY: as above, for the last quad, whose sums have rows of their own.
+        unsafe { add_quads(&pass) };
+        for (sums, rest) in sums.chunks_exact_mut(d).zip(rest) {
+            sums.iter_mut().skip(QUAD * quads).zip(rest).for_each(|(sum, rest)| *sum += rest);
+        }
+    }
+}
+
+/// The results of up to four channels from `c` on for the kernel values of all tokens of `y`, of which each has `row`.
+#[inline(always)]
+fn apply_quad(
+    k: &Kernel<'_>,
+    values: &[i32],
+    row: usize,
+    columns: &[i32],
+    c: usize,
+    outputs: Outputs<'_>,
+    y: &mut [i8],
+) {
+    let tokens = y.len() / k.width;
+    let channels = (k.d - c).min(QUAD);
+    let scales: [_; QUAD] = core::array::from_fn(|i| Scale::new(outputs.requantise(c + i.min(channels - 1))));
+    let ToI8 { zero, lo, hi } = outputs.to;
+    let mut quad = Quad {
+        x: columns.as_ptr(),
+        row: 2 * row,
+        values: values.as_ptr(),
+        turns: Tiles::turns(row / LANES - 1),
+        zero,
+        step: k.width,
+        y: core::ptr::null_mut(),
+        end: core::ptr::null_mut(),
+        channels,
+        multiplier: scales[0].multiplier,
+        up: scales.map(|scale| scale.up),
+        down: scales.map(|scale| scale.down),
+        lo: [lo as i16; LANES],
+        hi: [hi as i16; LANES],
+    };
+    let Some((_, y)) = y.split_at_mut_checked(k.first + c) else { return };
+    quad.y = y.as_mut_ptr();
+    let paired = tokens & !(TILE_COLUMNS - 1);
+    if paired > 0 {
+        quad.end = quad.y.wrapping_add(paired * k.width);
+        // SAFETY: `values` has `row` values of every token, `columns` of every channel, and `y` starts at the
+        // quad's channels of the first of these tokens.
+        unsafe { apply_pairs(&quad) };
+    }
+    let (Some(values), Some(y)) = (values.get(paired * row / 2..), y.get_mut(paired * k.width..)) else { return };
+    if tokens > paired {
+        // The last token twice, to the same place.
+        (quad.values, quad.row, quad.step) = (values.as_ptr(), 0, 0);
+        (quad.y, quad.end) = (y.as_mut_ptr(), y.as_mut_ptr());
+        // SAFETY: as above, for the last token.
+        unsafe { apply_pairs(&quad) };
     }
 }
 
@@ -172,262 +201,342 @@ fn squared_norm(x: &[i8]) -> i32 {
     unsafe { squares(x.as_ptr(), x.len()) }
 }
 
+/// A matrix of int16, one row for each channel and a multiple of [`LANES`] columns, in tiles of four rows whose
+/// vectors alternate.
+struct Transposed<'a> {
+    words: &'a mut [i32],
+    /// Elements to each of eight neighbours of a column, and bytes to the next eight.
+    offsets: [u16; LANES],
+    step: usize,
+}
+
+impl<'a> Transposed<'a> {
+    /// Columns up to which the offsets have 16 bits.
+    const MOST_COLUMNS: usize = u16::MAX as usize / LANES;
+
+    /// Of `d` rows, with `columns` of `row` columns to be written: what is not is zero.
+    #[inline(always)]
+    fn new(words: &'a mut [i32], d: usize, row: usize, columns: usize) -> Option<Self> {
+        let rows = d.next_multiple_of(QUAD);
+        let words = words.get_mut(..rows * row / 2)?;
+        if columns < row || d < rows {
+            words.fill(0);
+        }
+        let offsets = core::array::from_fn(|i| (i / QUAD * QUAD * row + i % QUAD * LANES) as u16);
+        Some(Self { words, offsets, step: size_of::<i16>() * LANES * row })
+    }
+
+    /// The first value of column `i`.
+    #[inline(always)]
+    fn column(&mut self, i: usize) -> *mut i16 {
+        self.words.as_mut_ptr().cast::<i16>().wrapping_add(i / LANES * QUAD * LANES + i % LANES)
+    }
+}
+
 /// What [`make`] is told.
 #[repr(C)]
 struct Make {
+    pair_norms: [i32; TILE_COLUMNS],
+    out: [*mut i16; TILE_COLUMNS],
+    minus_two: i32,
+    up: u32,
+    table: *const u32,
+    steps: *const u32,
+    w: [*const i8; TILE_COLUMNS],
     x: *const i32,
     norms: *const i32,
-    w: [*const i8; TILE_COLUMNS],
-    out: *mut u8,
-    tiles: usize,
-    turns: usize,
-    /// Values after the last whole vector.
-    rest: usize,
-    pair_norms: [i32; TILE_COLUMNS],
-    /// The largest distance that does not give 0.
-    last: i32,
-    up: u32,
-    round: i32,
+    norms_end: *const i32,
+    d: usize,
     multiplier: i32,
-    table: *const [u32; 2],
     mask: u32,
 }
 
 impl Make {
     /// Of `n` rows of a panel.
     fn new(panel: &[i32], norms: &[i32], n: usize, d: usize, curve: Exp2Neg) -> Self {
+        let norms = norms.as_ptr();
+        let table: *const u32 = EXP2.as_ptr().cast();
         Self {
-            x: panel.as_ptr(),
-            norms: norms.as_ptr(),
-            w: [core::ptr::null(); TILE_COLUMNS],
-            out: core::ptr::null_mut(),
-            tiles: n.div_ceil(TILE_ROWS),
-            turns: Tiles::turns(d / VECTOR),
-            rest: d % VECTOR,
             pair_norms: [0; TILE_COLUMNS],
-            last: (curve.limit - 1).min(i32::MAX as u32) as i32,
+            out: [core::ptr::null_mut(); TILE_COLUMNS],
+            minus_two: -2,
             up: curve.up,
-            round: curve.round,
+            table,
+            steps: table.wrapping_add(1),
+            w: [core::ptr::null(); TILE_COLUMNS],
+            x: panel.as_ptr(),
+            norms,
+            norms_end: norms.wrapping_add(n.next_multiple_of(TILE_ROWS)),
+            d,
             multiplier: curve.multiplier,
-            table: EXP2.as_ptr(),
-            mask: (EXP2.len() - 1 << 3) as u32,
+            mask: EXP2_MASK,
         }
     }
 
-    /// The values of rows `i` and `i + 1` of `x`, or of the last twice, with all rows of the panel, into `values`,
-    /// of which a row has `row`.
+    /// The values of rows `i` and `i + 1` of `x`, or of the last twice, with all rows of the panel, into rows `i` and
+    /// `i + 1` of `values`, of which each has `row`.
     #[inline(always)]
     fn pair(&mut self, k: &Kernel<'_>, x: &[i8], i: usize, norms: [i32; TILE_COLUMNS], values: &mut [i32], row: usize) {
         let (first, second) = (k.row(x, i), k.row(x, i + 1));
         let second = if second.is_empty() { first } else { second };
-        let at = i / TILE_ROWS * TILE_ROWS * row / 2 + i % TILE_ROWS * (VECTOR / size_of::<i32>());
-        let Some(values) = values.get_mut(at..) else { return };
+        let Some(values) = values.get_mut(i * row / 2..).filter(|values| values.len() >= row) else { return };
+        let out = values.as_mut_ptr().cast::<i16>();
         self.w = [first.as_ptr(), second.as_ptr()];
         self.pair_norms = norms;
-        self.out = values.as_mut_ptr().cast();
-        // SAFETY: both rows have `d` values, as the panel's have. The values of four rows take `row` vectors' eighths,
-        // which the tiles do not exceed, and the block of rows `i` and `i + 1` is there.
+        self.out = [out, out.wrapping_add(row)];
+        // SAFETY: both rows have `d` values, as the panel's have, and both rows of `values` are there, which have no
+        // fewer values than the panel rows.
         unsafe { make(self) };
     }
 }
 
-/// What [`add_pairs`] is told.
+/// What [`add_quads`] is told.
 #[repr(C)]
 struct Sums {
     x: *const i32,
-    w: *const i32,
-    /// Bytes between columns.
-    w_step: usize,
-    turns: usize,
+    w: [*const i32; TILE_COLUMNS],
     y: *mut i32,
-    /// Bytes from a sum of the first column to that of the second.
+    /// Bytes from a sum of the first row to that of the second.
     second: usize,
-    pairs: usize,
-    /// Rows that are stored.
-    rows: usize,
-    /// Words to the sums of each row.
-    offsets: [u32; TILE_ROWS],
+    /// Where `y` has had its last quad.
+    end: *mut i32,
+    /// Vectors of a row, from 1 on.
+    vectors: usize,
 }
 
-/// Adds to the sums of up to four rows their products with one pair of columns after the other.
+impl Sums {
+    const MOST_VECTORS: usize = 4;
+}
+
+/// Adds to the sums of two rows their products with one quad of channels after the other.
 #[unsafe(naked)]
-unsafe extern "C" fn add_pairs(sums: *mut Sums) {
+unsafe extern "C" fn add_quads(sums: *const Sums) {
+    naked_asm!(
+        isa!(),
+        "push {{r3-r11, lr}}",
+        "mov r9, r0",
+        "ldr r1, [r9]",
+        "ldr r11, [r9, #12]",
+        // The vectors are entered so far from their end as there are: 56 bytes of code each.
+        "ldr r0, [r9, #24]",
+        "rsb r0, r0, #4",
+        "movs r2, #56",
+        "adr r7, 11f",
+        "mla r7, r0, r2, r7",
+        "orr r7, r7, #1",
+        "2:",
+        "ldr r8, [r9, #16]",
+        "ldm r11, {{r0, r2, r4, r6}}",
+        "add r8, r11",
+        "ldm r8, {{r8, r10, r12, lr}}",
+        "ldrd r3, r5, [r9, #4]",
+        "bx r7",
+        ".p2align 2",
+        "11:",
+        vector!(i16),
+        vector!(i16),
+        vector!(i16),
+        vector!(i16),
+        "ldr r3, [r9, #16]",
+        "add r3, r11",
+        "stm r3, {{r8, r10, r12, lr}}",
+        "stm r11!, {{r0, r2, r4, r6}}",
+        "ldr r0, [r9, #20]",
+        "cmp r11, r0",
+        "bne 2b",
+        "pop {{r3-r11, pc}}",
+    )
+}
+
+/// What [`apply_pairs`] is told.
+#[repr(C)]
+struct Quad {
+    x: *const i32,
+    /// Bytes of a token's kernel values.
+    row: usize,
+    values: *const i32,
+    /// [`Tiles::turns`] of the vectors after the first.
+    turns: usize,
+    zero: i32,
+    /// Bytes between tokens.
+    step: usize,
+    y: *mut i8,
+    /// Where `y` has had its last pair.
+    end: *mut i8,
+    channels: usize,
+    multiplier: i32,
+    up: [i32; QUAD],
+    down: [i32; QUAD],
+    lo: [i16; LANES],
+    hi: [i16; LANES],
+}
+
+/// The results of up to four channels of one pair of tokens after the other.
+#[unsafe(naked)]
+unsafe extern "C" fn apply_pairs(quad: *const Quad) {
     naked_asm!(
         isa!(),
         "push {{r3-r11, lr}}",
         "vpush {{d8-d15}}",
         "mov r9, r0",
-        "vldrw.u32 q6, [r9, #32]",
-        "ldr r0, [r9, #28]",
+        "ldrd r0, r1, [r9, #32]",
         "vctp.32 r0",
-        "ldr r3, [r9, #4]",
+        "vdup.32 q7, r1",
+        "vldrw.u32 q4, [r9, #40]",
+        "vldrw.u32 q5, [r9, #56]",
+        "vldrw.u32 q6, [r9, #72]",
+        "ldr r11, [r9, #24]",
+        "ldr r5, [r9, #8]",
         "2:",
-        "ldr r1, [r9]",
-        "ldrd r0, r7, [r9, #8]",
-        "add r5, r3, r0",
-        "movs r0, #0",
-        "movs r2, #0",
-        "movs r4, #0",
-        "movs r6, #0",
-        "mov r8, r0",
-        "mov r10, r0",
-        "mov r12, r0",
-        "mov lr, r0",
+        "ldrd r1, r0, [r9]",
+        "mov r3, r5",
+        "add r5, r0",
+        vector!(first i16),
+        "ldr r7, [r9, #12]",
         vectors!(i16),
         sums!(),
-        "mov r3, r5",
-        "ldrd r0, r2, [r9, #16]",
-        "add r2, r0",
+        "ldrd r0, r4, [r9, #16]",
+        "vqshl.s32 q0, q0, q4",
+        "vqshl.s32 q1, q1, q4",
+        "vmulh.s32 q0, q0, q7",
+        "vmulh.s32 q1, q1, q7",
+        "vrshl.s32 q0, q0, q5",
+        "vrshl.s32 q1, q1, q5",
+        "vldrw.u32 q2, [r9, #88]",
+        // The tokens alternate.
+        "vqmovnb.s32 q0, q0",
+        "vqmovnt.s32 q0, q1",
+        "vqadd.s16 q0, q0, r0",
+        "vmin.s16 q0, q0, q2",
+        "vmax.s16 q0, q0, q6",
+        "mov r1, r11",
+        "add r2, r11, r4",
         "vpsttt",
-        "vldrwt.u32 q2, [r0, q6, uxtw #2]",
-        "vaddt.i32 q2, q2, q0",
-        "vstrwt.32 q2, [r0, q6, uxtw #2]",
-        "vpsttt",
-        "vldrwt.u32 q2, [r2, q6, uxtw #2]",
-        "vaddt.i32 q2, q2, q1",
-        "vstrwt.32 q2, [r2, q6, uxtw #2]",
-        "add r0, #8",
-        "str r0, [r9, #16]",
-        "ldr r7, [r9, #24]",
-        "subs r7, #1",
-        "str r7, [r9, #24]",
+        "vstrbt.32 q0, [r1]",
+        "vshrt.u32 q0, q0, #16",
+        "vstrbt.32 q0, [r2]",
+        "add r11, r2, r4",
+        "ldr r0, [r9, #28]",
+        "cmp r11, r0",
         "bne 2b",
-        "str r3, [r9, #4]",
         "vpop {{d8-d15}}",
         "pop {{r3-r11, pc}}",
     )
 }
 
-/// Four distances become values. r0: last, r2: up, r4: round, r6: table, r8: its steps; q6: mask, q7: multiplier. A
-/// lane that is not loaded is 0, and stays it.
+/// Bytes of the index into [`EXP2`], whose entries have eight.
+pub(super) const EXP2_MASK: u32 = (EXP2.len() - 1 << 3) as u32;
+
+/// From four distances to `$value`, 2^15 times what [`exp2_neg`](crate::math::fixed::exp2_neg) rounds: the distances
+/// in `$q` are lost. `$up`: [`Exp2Neg::up`], `$table` and `$steps`: [`EXP2`] and its steps; q6: [`EXP2_MASK`], q7:
+/// [`Exp2Neg::multiplier`]. Needs q4 and q5.
+///
+/// A distance from the limit on is saturated by the shift, or has 16 octaves or more: either way the value is below
+/// 2^14 and rounded to 0, because no entry of the table reaches 2^30.
 macro_rules! values {
-    ($q:literal, $value:literal) => {
+    ($q:literal, $value:literal, $up:literal, $table:literal, $steps:literal) => {
         concat!(
-            "vcmp.s32 le, ",
+            "vqshl.s32 ",
             $q,
-            ", r0\n",
-            "vshl.s32 ",
-            $q,
-            ", r2\n",
-            "vmulh.s32 ",
+            ", ",
+            $up,
+            "\nvmulh.s32 ",
             $q,
             ", ",
             $q,
-            ", q7\n",
-            "vadd.i32 ",
+            ", q7\nvrshr.s32 ",
             $q,
             ", ",
             $q,
-            ", r4\n",
-            "vshr.u32 q4, ",
+            ", #9\nvshr.u32 q4, ",
             $q,
-            ", #15\n",
-            "vand q4, q4, q6\n",
-            "vpstt\n",
-            "vldrwt.u32 ",
+            ", #6\nvand q4, q4, q6\nvldrw.u32 ",
             $value,
-            ", [r6, q4]\n",
-            "vldrwt.u32 q5, [r8, q4]\n",
-            "vshl.i32 q4, ",
+            ", [",
+            $table,
+            ", q4]\nvldrw.u32 q5, [",
+            $steps,
+            ", q4]\nvshl.i32 q4, ",
             $q,
-            ", #14\n",
-            "vshr.u32 q4, q4, #23\n",
-            "vmul.i32 q5, q5, q4\n",
-            "vrshr.u32 q5, q5, #9\n",
-            "vsub.i32 ",
+            ", #23\nvrmulh.u32 q5, q5, q4\nvsub.i32 ",
             $value,
             ", ",
             $value,
-            ", q5\n",
-            // -(k + 1): shifts down and rounds.
-            "vshr.u32 ",
+            ", q5\nvshr.u32 ",
             $q,
             ", ",
             $q,
-            ", #25\n",
-            "vmvn ",
+            ", #16\nvneg.s32 ",
             $q,
             ", ",
             $q,
-            "\n",
-            "vrshl.u32 ",
+            "\nvshl.u32 ",
             $value,
             ", ",
             $value,
             ", ",
             $q,
-            "\n",
-            "vqmovnb.s32 ",
-            $value,
-            ", ",
-            $value,
             "\n",
         )
     };
 }
 pub(super) use values;
 
-/// Kernel values: the distances of a tile, then [`Exp2Neg`] of them. A vector of the results has two tiles.
+/// Kernel values: the distances of a tile, then [`values`] of them.
 #[unsafe(naked)]
-unsafe extern "C" fn make(make: *const Make) {
+unsafe extern "C" fn make(make: *mut Make) {
     naked_asm!(
         isa!(),
         "push {{r3-r11, lr}}",
         "vpush {{d8-d15}}",
-        "sub sp, #16",
         "mov r9, r0",
-        "ldr r1, [r9]",
-        "ldr r11, [r9, #4]",
-        "ldrd r2, r3, [r9, #16]",
-        "movs r4, #8",
-        "strd r2, r3, [sp]",
-        "str r4, [sp, #8]",
-        "ldr r2, [r9, #52]",
-        "vdup.32 q7, r2",
-        "ldr r2, [r9, #60]",
+        "ldrd r0, r2, [r9, #56]",
+        "vdup.32 q7, r0",
         "vdup.32 q6, r2",
+        "ldrd r1, r11, [r9, #40]",
+        "ldr r7, [r9, #52]",
         "2:",
-        "ldrd r3, r5, [r9, #8]",
-        "ldr r7, [r9, #24]",
-        "movs r0, #0",
-        "movs r2, #0",
-        "movs r4, #0",
-        "movs r6, #0",
-        "mov r8, r0",
-        "mov r10, r0",
-        "mov r12, r0",
-        "mov lr, r0",
-        vectors!(i8),
-        "ldr r7, [r9, #28]",
-        rest!(),
+        "ldrd r3, r5, [r9, #32]",
+        // Heads of 32 need no predicates and no loop.
+        "cmp r7, #32",
+        "bne 5f",
+        vector!(first i8),
+        vector!(i8),
+        "3:",
         sums!(),
-        "ldrd r0, r2, [r9, #32]",
         "vldrw.u32 q2, [r11], #16",
-        "vshl.i32 q0, q0, #1",
-        "vshl.i32 q1, q1, #1",
-        "vsub.i32 q0, q2, q0",
-        "vsub.i32 q1, q2, q1",
-        "vadd.i32 q0, q0, r0",
-        "vadd.i32 q1, q1, r2",
-        "ldrd r0, r2, [r9, #40]",
-        "ldr r4, [r9, #48]",
-        "ldr r6, [r9, #56]",
-        "add r8, r6, #4",
-        values!("q0", "q2"),
-        values!("q1", "q3"),
-        "ldrd r2, r3, [sp]",
-        "ldr r4, [sp, #8]",
-        "vstrh.32 q2, [r2]",
-        "vstrh.32 q3, [r2, #16]",
-        "add r2, r4",
-        "rsb r4, r4, #64",
-        "subs r3, #1",
-        "strd r2, r3, [sp]",
-        "str r4, [sp, #8]",
+        "ldm r9, {{r0, r2, r3, r5, r6, r8, r10, r12}}",
+        "vadd.i32 q3, q2, r2",
+        "vadd.i32 q2, q2, r0",
+        "vmla.s32 q2, q0, r6",
+        "vmla.s32 q3, q1, r6",
+        values!("q2", "q0", "r8", "r10", "r12"),
+        values!("q3", "q1", "r8", "r10", "r12"),
+        "vqrshrnb.s32 q0, q0, #15",
+        "vqrshrnb.s32 q1, q1, #15",
+        "vstrh.32 q0, [r3], #8",
+        "vstrh.32 q1, [r5], #8",
+        "ldr r0, [r9, #48]",
+        "strd r3, r5, [r9, #8]",
+        "cmp r11, r0",
         "bne 2b",
-        "add sp, #16",
         "vpop {{d8-d15}}",
         "pop {{r3-r11, pc}}",
+        "5:",
+        "vctp.8 r7",
+        "vpstt",
+        // Values that are missing are zero, whatever they meet.
+        vector!(first i8 "vldrbt.u8 q0, [r3], #16", "vldrbt.u8 q1, [r5], #16"),
+        "6:",
+        "subs r7, #16",
+        "ble 7f",
+        "vctp.8 r7",
+        "vpstt",
+        vector!(i8, "vldrbt.u8 q0, [r3], #16", "vldrbt.u8 q1, [r5], #16"),
+        "b 6b",
+        "7:",
+        "ldr r7, [r9, #52]",
+        "b 3b",
     )
 }
 
@@ -449,7 +558,7 @@ unsafe extern "C" fn squares(x: *const i8, n: usize) -> i32 {
     )
 }
 
-/// Writes `n` values `step` bytes apart as int16; `offsets` are those of eight, in elements.
+/// Writes `n` values as int16; `offsets` are those of eight, in elements, and `step` bytes on are those of the next.
 macro_rules! scatter {
     ($load:literal) => {
         naked_asm!(
@@ -457,7 +566,6 @@ macro_rules! scatter {
             "push {{r7, lr}}",
             "vldrh.u16 q1, [r3]",
             "ldr r12, [sp, #8]",
-            "lsl r12, r12, #3",
             "wlstp.16 lr, r1, 2f",
             "1:",
             $load,

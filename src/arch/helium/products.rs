@@ -9,33 +9,33 @@ use core::arch::naked_asm;
 /// Words of a vector of each row of a tile.
 const STEP: usize = TILE_ROWS * VECTOR / size_of::<i32>();
 /// Lanes that are stored together.
-pub(super) const RESULTS: usize = TILE_ROWS * TILE_COLUMNS;
+const RESULTS: usize = TILE_ROWS * TILE_COLUMNS;
 /// Columns up to which a tile's results have offsets of 16 bits.
-pub(super) const MOST_COLUMNS: usize = u16::MAX as usize / TILE_ROWS;
+const MOST_COLUMNS: usize = u16::MAX as usize / TILE_ROWS;
 
 /// What the loop over the tiles of a pair of columns is told.
 #[repr(C)]
 pub(super) struct Tiles {
-    pub(super) x: *const i32,
-    pub(super) w: [*const i8; TILE_COLUMNS],
+    x: *const i32,
+    w: [*const i8; TILE_COLUMNS],
     /// Twice the turns of two whole vectors, and 1 where the first turn has one only.
-    pub(super) turns: usize,
+    turns: usize,
     /// Values after the last whole vector.
-    pub(super) rest: usize,
-    pub(super) y: *mut u8,
+    rest: usize,
+    y: *mut u8,
     /// Results.
-    pub(super) results: usize,
+    results: usize,
     /// Bytes between the results of two tiles.
-    pub(super) step: usize,
-    pub(super) zero: i32,
-    pub(super) bias: [i32; TILE_COLUMNS],
-    pub(super) up: [i32; TILE_COLUMNS],
-    pub(super) down: [i32; TILE_COLUMNS],
-    pub(super) multiplier: [i32; TILE_COLUMNS],
+    step: usize,
+    zero: i32,
+    bias: [i32; TILE_COLUMNS],
+    up: [i32; TILE_COLUMNS],
+    down: [i32; TILE_COLUMNS],
+    multiplier: [i32; TILE_COLUMNS],
     /// Elements from `y` to each result of a tile.
-    pub(super) offsets: [u16; RESULTS],
-    pub(super) lo: [i16; RESULTS],
-    pub(super) hi: [i16; RESULTS],
+    offsets: [u16; RESULTS],
+    lo: [i16; RESULTS],
+    hi: [i16; RESULTS],
 }
 
 impl Tiles {
@@ -46,7 +46,7 @@ impl Tiles {
 
     /// Has column `c` requantised by `scale`.
     #[inline(always)]
-    pub(super) fn scale(&mut self, c: usize, scale: Requantise) {
+    fn scale(&mut self, c: usize, scale: Requantise) {
         let Scale { up, multiplier, down } = Scale::new(scale);
         self.up[c] = up;
         self.multiplier[c] = multiplier;
@@ -164,6 +164,16 @@ macro_rules! vector {
     (i16) => {
         vector!("vldrh.u16", "vmladava.s16", "vldrh.u16 q0, [r3], #16", "vldrh.u16 q1, [r5], #16")
     };
+    // The sums start with it.
+    (first i8 $w0:literal, $w1:literal) => {
+        vector!("vldrb.u8", "vmladav.s8", $w0, $w1)
+    };
+    (first i8) => {
+        vector!(first i8 "vldrb.u8 q0, [r3], #16", "vldrb.u8 q1, [r5], #16")
+    };
+    (first i16) => {
+        vector!("vldrh.u16", "vmladav.s16", "vldrh.u16 q0, [r3], #16", "vldrh.u16 q1, [r5], #16")
+    };
     ($instruction:literal, $operands:literal) => {
         concat!($instruction, " ", $operands, "\n")
     };
@@ -220,10 +230,9 @@ macro_rules! sums {
 }
 pub(super) use sums;
 
-/// Tiles of four rows and two columns, one below the other. After the whole vectors of `$type` comes `$rest`;
-/// `$store` stores.
+/// Tiles of four rows and two columns, one below the other, which `$store` stores.
 macro_rules! tiles {
-    ($type:tt, $rest:expr, $store:literal) => {
+    ($store:literal) => {
         naked_asm!(
             isa!(),
             "push {{r3-r11, lr}}",
@@ -245,8 +254,9 @@ macro_rules! tiles {
             "mov r10, r8",
             "mov r12, r8",
             "mov lr, r8",
-            vectors!($type),
-            $rest,
+            vectors!(i8),
+            "ldr r7, [r9, #16]",
+            rest!(),
             sums!(),
             "ldrd r0, r2, [r9, #44]",
             "ldrd r4, r6, [r9, #52]",
@@ -281,17 +291,11 @@ macro_rules! tiles {
 /// Results of int8.
 #[unsafe(naked)]
 unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
-    tiles!(i8, concat!("ldr r7, [r9, #16]\n", rest!()), "vstrbt.16 q0, [r0, q6]")
+    tiles!("vstrbt.16 q0, [r0, q6]")
 }
 
 /// Results of int16.
 #[unsafe(naked)]
 unsafe extern "C" fn tiles_i16(tiles: *mut Tiles) {
-    tiles!(i8, concat!("ldr r7, [r9, #16]\n", rest!()), "vstrht.16 q0, [r0, q6, uxtw #1]")
-}
-
-/// Results of int8 from rows and columns of int16, which are whole vectors.
-#[unsafe(naked)]
-pub(super) unsafe extern "C" fn wide_tiles_i8(tiles: *mut Tiles) {
-    tiles!(i16, "", "vstrbt.16 q0, [r0, q6]")
+    tiles!("vstrht.16 q0, [r0, q6, uxtw #1]")
 }

@@ -1,7 +1,7 @@
 //! Softmax attention, four queries at a time, one to a lane: their scores with all keys, exponentials and weights
 //! in the same place, and the sums of the values, four channels at a time.
 
-use super::attention::values;
+use super::attention::{EXP2_MASK, values};
 use super::products::{Tiles, rest, sums, vector, vectors};
 use super::{Scale, VECTOR, copy_interleaved, isa, tile_words};
 use crate::arch::attention::next;
@@ -29,12 +29,10 @@ pub(in crate::arch) fn run(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i
     let multiplier = if s.shift > MAX_SHIFT as i32 { 0 } else { s.multiplier };
     let scale = Scale::new(Requantise::new(multiplier, s.shift.max(0) as u32));
     let mut exponentials = Exponentials {
-        last: (curve.limit - 1).min(i32::MAX as u32) as i32,
         up: curve.up,
-        round: curve.round,
         multiplier: curve.multiplier,
         table: EXP2.as_ptr(),
-        mask: (EXP2.len() - 1 << 3) as u32,
+        mask: EXP2_MASK,
         largest: [0; LANES],
         totals: [0; LANES],
     };
@@ -167,10 +165,7 @@ unsafe extern "C" fn scores(scores: *mut Scores) {
 /// What [`exponents`] is told.
 #[repr(C)]
 struct Exponentials {
-    /// The largest distance that does not give 0.
-    last: i32,
     up: u32,
-    round: i32,
     multiplier: i32,
     table: *const [u32; 2],
     mask: u32,
@@ -188,23 +183,24 @@ unsafe extern "C" fn exponents(x: *mut [i32; LANES], n: usize, exponentials: *mu
         "mov r9, r2",
         "mov r10, r0",
         "mov r7, r1",
-        "ldrd r0, r2, [r9]",
-        "ldrd r4, r5, [r9, #8]",
-        "ldrd r6, r12, [r9, #16]",
+        "ldrd r0, r5, [r9]",
+        "ldrd r6, r12, [r9, #8]",
         "add r8, r6, #4",
         "vdup.32 q7, r5",
         "vdup.32 q6, r12",
-        "vldrw.u32 q3, [r9, #24]",
+        "vldrw.u32 q3, [r9, #16]",
         "vmov.i32 q1, #0",
         "dls lr, r7",
         "1:",
         "vldrw.u32 q0, [r10]",
         "vsub.i32 q0, q3, q0",
-        values!("q0", "q2"),
+        values!("q0", "q2", "r0", "r6", "r8"),
+        "vrshr.u32 q2, q2, #15",
+        "vqmovnb.s32 q2, q2",
         "vadd.i32 q1, q1, q2",
         "vstrw.32 q2, [r10], #16",
         "le lr, 1b",
-        "vstrw.32 q1, [r9, #40]",
+        "vstrw.32 q1, [r9, #32]",
         "vpop {{d8-d15}}",
         "pop {{r4-r10, pc}}",
     )
