@@ -99,7 +99,7 @@ impl Segment {
 
 impl Group {
     /// A group from all uses of its bytes.
-    fn new(uses: &[Segment]) -> Self {
+    fn new(uses: Vec<Segment>) -> Self {
         let hull = |uses: &mut dyn Iterator<Item = &Segment>| {
             uses.fold(None, |life: Option<Range<usize>>, Segment { life: l, .. }| {
                 Some(life.map_or(l.clone(), |life| life.start.min(l.start)..life.end.max(l.end)))
@@ -237,64 +237,91 @@ fn lifetimes(program: &Program) -> Vec<Option<Range<usize>>> {
     lives
 }
 
-/// Whether node `i` may write its first output over its first input.
-fn takes_over(program: &Program, lives: &[Option<Range<usize>>], i: usize) -> Option<(TensorId, TensorId)> {
-    let node = &program.nodes[i];
-    if !node.op.signature().is_in_place() {
-        return None;
+/// Where an activation or a part of one lies in what is no part, and when it is alive.
+struct Use {
+    id: TensorId,
+    segment: Segment,
+}
+
+/// The uses of every activation that is no part, by its index.
+fn uses(program: &Program, lives: &[Option<Range<usize>>]) -> Vec<Vec<Use>> {
+    let mut uses: Vec<Vec<Use>> = program.tensors.iter().map(|_| Vec::new()).collect();
+    for (i, (t, life)) in program.tensors.iter().zip(lives).enumerate() {
+        let Some(life) = life.clone() else { continue };
+        let (root, offset) = match t.role {
+            Role::Part { of, offset } => (of.index(), offset),
+            _ => (i, 0),
+        };
+        let segment = Segment { bytes: offset..offset + t.bytes(), life };
+        uses[root].push(Use { id: TensorId(i as u16), segment });
     }
-    let (input, output) = (node.ins[0]?, node.outs[0]?);
-    let is_part = |id: TensorId| matches!(program.tensor(id).role, Role::Part { .. });
-    if is_part(input) || is_part(output) {
-        return None;
-    }
-    let (read, written) = (lives[input.index()].as_ref()?, lives[output.index()].as_ref()?);
-    let last_use = read.end == i + 2 && !node.ins[1..].contains(&Some(input));
-    (last_use && written.start == i + 1 && !program.outputs.contains(&input)).then_some((input, output))
+    uses
+}
+
+/// Whether every byte of `after` is first used when the same byte of `before` is used no more, or by an
+/// in-place op that writes the one over the other.
+fn takes_over(program: &Program, before: &[Use], after: &[Use]) -> bool {
+    let handed_on = |read: &Use, written: &Use| {
+        let Some(node) = written.segment.life.start.checked_sub(1).and_then(|i| program.nodes.get(i)) else {
+            return false;
+        };
+        let same_place = read.segment.bytes == written.segment.bytes && node.op.signature().is_in_place();
+        let operands = (Some(read.id), Some(written.id)) == (node.ins[0], node.outs[0]);
+        same_place && operands && !node.ins[1..].contains(&Some(read.id))
+    };
+    let in_order = |read: &Use, written: &Use| {
+        let (old, new) = (&read.segment, &written.segment);
+        let apart = old.bytes.end <= new.bytes.start || new.bytes.end <= old.bytes.start;
+        apart || old.life.end <= new.life.start || (old.life.end == new.life.start + 1 && handed_on(read, written))
+    };
+    before.iter().all(|read| after.iter().all(|written| in_order(read, written)))
 }
 
 /// The group of every activation that is no part, and the groups.
 fn groups(program: &Program, lives: &[Option<Range<usize>>]) -> (Vec<Option<usize>>, Vec<Group>) {
-    let mut whole = lives.to_vec();
-    for (i, t) in program.tensors.iter().enumerate() {
-        if let (Role::Part { of, .. }, Some(life)) = (t.role, &lives[i]) {
-            let all = whole[of.index()].get_or_insert_with(|| life.clone());
-            *all = all.start.min(life.start)..all.end.max(life.end);
-        }
-    }
-    let mut group_of: Vec<Option<usize>> = vec![None; program.tensors.len()];
-    let mut n_groups = 0;
-    let mut next = || {
-        n_groups += 1;
-        n_groups - 1
+    let uses = uses(program, lives);
+    let root = |id: TensorId| match program.tensor(id).role {
+        Role::Part { of, .. } => of.index(),
+        _ => id.index(),
     };
+    let mut group_of: Vec<Option<usize>> = vec![None; program.tensors.len()];
+    let mut members: Vec<Vec<usize>> = Vec::new();
     // An input was written by an earlier op or is an input of the Program: in the order of
     // execution, it has its group when an op takes it over.
-    for i in 0..program.nodes.len() {
-        if let Some((input, output)) = takes_over(program, &whole, i) {
-            let group = *group_of[input.index()].get_or_insert_with(&mut next);
-            group_of[output.index()] = Some(group);
+    for (i, node) in program.nodes.iter().enumerate().filter(|(_, node)| node.op.signature().is_in_place()) {
+        let (Some(input), Some(output)) = (node.ins[0], node.outs[0]) else { continue };
+        let (Some(read), Some(written)) = (&lives[input.index()], &lives[output.index()]) else { continue };
+        let (before, after) = (root(input), root(output));
+        if read.end != i + 2 || written.start != i + 1 || before == after || group_of[after].is_some() {
+            continue;
+        }
+        let group = *group_of[before].get_or_insert_with(|| {
+            members.push(vec![before]);
+            members.len() - 1
+        });
+        if members[group].iter().all(|&member| takes_over(program, &uses[member], &uses[after])) {
+            members[group].push(after);
+            group_of[after] = Some(group);
         }
     }
-    let is_part = |i: usize| matches!(program.tensors[i].role, Role::Part { .. });
-    for i in (0..lives.len()).filter(|&i| whole[i].is_some() && !is_part(i)) {
-        group_of[i].get_or_insert_with(&mut next);
+    for i in (0..uses.len()).filter(|&i| !uses[i].is_empty()) {
+        group_of[i].get_or_insert_with(|| {
+            members.push(vec![i]);
+            members.len() - 1
+        });
     }
-    let mut uses: Vec<Vec<Segment>> = vec![Vec::new(); n_groups];
-    for (t, life) in program.tensors.iter().zip(lives).enumerate().filter_map(|(i, (t, l))| Some(((i, t), l.clone()?)))
-    {
-        let (root, offset) = match t.1.role {
-            Role::Part { of, offset } => (of.index(), offset),
-            _ => (t.0, 0),
-        };
-        if let Some(group) = group_of[root] {
-            uses[group].push(Segment { bytes: offset..offset + t.1.bytes(), life });
-        }
-    }
-    (group_of, uses.iter().map(|uses| Group::new(uses)).collect())
+    let segments = |members: &[usize]| members.iter().flat_map(|&i| &uses[i]).map(|u| u.segment.clone()).collect();
+    (group_of, members.iter().map(|members| Group::new(segments(members))).collect())
 }
 
-fn live_peak(groups: &[Group]) -> usize {
+/// The bytes that are alive while each op runs.
+pub(super) fn live_bytes(program: &Program) -> Vec<usize> {
+    let live = live(&groups(program, &lifetimes(program)).1);
+    (0..program.nodes.len()).map(|i| live.get(i + 1).copied().unwrap_or(0)).collect()
+}
+
+/// The bytes that are alive at each moment.
+fn live(groups: &[Group]) -> Vec<usize> {
     let end = groups.iter().map(|g| g.life.end).max().unwrap_or(0);
     let mut change = vec![0isize; end + 1];
     for s in groups.iter().flat_map(|g| &g.segments) {
@@ -302,10 +329,15 @@ fn live_peak(groups: &[Group]) -> usize {
         change[s.life.end] -= s.bytes.len() as isize;
     }
     let mut live = 0isize;
-    change.iter().fold(0isize, |peak, c| {
-        live += c;
-        peak.max(live)
-    }) as usize
+    let sums = change.iter().map(|change| {
+        live += change;
+        live as usize
+    });
+    sums.collect()
+}
+
+fn live_peak(groups: &[Group]) -> usize {
+    live(groups).into_iter().max().unwrap_or(0)
 }
 
 /// Lowest-fit placement in the given order.
@@ -396,7 +428,10 @@ mod tests {
             .map(|i| {
                 let start = s.below(4 * i, 40) as usize;
                 let length = 1 + s.below(4 * i + 1, 8) as usize;
-                Group::new(&[Segment { bytes: 0..1 + s.below(4 * i + 2, 5000) as usize, life: start..start + length }])
+                Group::new(vec![Segment {
+                    bytes: 0..1 + s.below(4 * i + 2, 5000) as usize,
+                    life: start..start + length,
+                }])
             })
             .collect()
     }

@@ -1,69 +1,238 @@
-//! The first layers in strips: a pass over an inference Program in integers that trades a little flash for RAM.
+//! Layers in strips: a pass over an inference Program in integers that trades a little flash for RAM.
 //!
-//! A convolution needs only the rows of its input that its windows cover. Where several layers with such
-//! locality follow each other, they can run from end to end for a few rows of the last one's output at a time:
-//! the maps between them then exist as strips only, and rows of an input that no later strip reads make
-//! room for rows of the output. Neighbouring strips compute the rows that both need twice.
+//! A convolution needs only the rows of its input that its windows cover, and a linear layer, a LayerNorm, a sum or the
+//! last pass of attention only the tokens that they make. Where such layers follow each other, they can run from
+//! end to end for a few rows at a time: the maps between them, the wide one inside an MLP say, then exist as strips
+//! only, and rows of an input that no later strip reads make room for rows of the output. Neighbouring strips
+//! of convolutions compute the rows that both need twice.
 //!
-//! A strip is made of ordinary ops on [parts](Role::Part) of the first layer's input and of the last layer's
-//! output. Padding lies above and below alike, so a strip at the edge of an image may also compute
+//! A strip is made of ordinary ops on [parts](Role::Part) of what the layers read and make as a whole.
+//! Padding lies above and below alike, so a strip at the edge of an image may also compute
 //! rows at its inner end that lack their neighbours: nobody reads them.
+//!
+//! Which layers are cut, and into how many strips, is chosen for the whole Program at once: for every arena
+//! that some choice leads to, dynamic programming finds the fewest bytes of file.
 
-use super::plan::least_arena;
-use super::{ALIGN, Kind, Op, OpSet, Plan, Program, Role, Space, TensorId};
+use super::plan::{least_arena, live_bytes};
+use super::{ALIGN, Kind, Node, Op, Plan, Program, Role, Space, Tensor, TensorId};
+use alloc::collections::BTreeMap;
 use alloc::format;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
+
+/// The most strips that layers are cut into: each adds its ops to the file, and saves less than the one before.
+const MAX_STRIPS: usize = 32;
+
+/// The most layers that are cut together.
+const MAX_LAYERS: usize = 16;
 
 /// `program`, with layers in strips where the arena shrinks by more than the file grows.
 ///
 /// The outputs are the same. Only integer ops on one image are cut, and only where rows begin at a multiple of
-/// [`ALIGN`] bytes: other Programs come back as they are.
+/// [`ALIGN`] bytes: other Programs come back as they are, and so do those that have parts already.
 pub fn in_strips(program: &Program) -> Program {
-    let mut best = program.clone();
-    // The contents of constants need not be copied to every candidate.
-    let data: Vec<Vec<u8>> = best.tensors.iter_mut().map(|t| core::mem::take(&mut t.data)).collect();
-    best = best_of(best);
-    best.tensors.iter_mut().zip(data).for_each(|(t, data)| t.data = data);
-    best
-}
-
-/// The best that [`in_strips`] finds.
-fn best_of(mut best: Program) -> Program {
-    let mut cost = Plan::new(&best).size(Space::Arena) + record_bytes(&best);
-    loop {
-        // Ranked by the least arenas, which are quick to know, and taken by the plan.
-        let candidates = runs(&best).into_iter().flat_map(|layers| {
-            let rows = 1..=layers.last().map_or(0, |last| last.oh / 2);
-            let best = &best;
-            rows.filter_map(move |rows| cut(best, &layers, rows))
-        });
-        let least = candidates.min_by_key(|candidate| least_arena(candidate) + record_bytes(candidate));
-        let Some(candidate) = least else { return best };
-        let new_cost = Plan::new(&candidate).size(Space::Arena) + record_bytes(&candidate);
-        if new_cost >= cost {
-            return best;
-        }
-        (best, cost) = (candidate, new_cost);
+    if program.tensors.iter().any(|t| matches!(t.role, Role::Part { .. })) {
+        return program.clone();
     }
+    // Neither the contents of constants nor names are needed to choose.
+    let mut bare = program.clone();
+    for t in &mut bare.tensors {
+        (t.name, t.data) = Default::default();
+    }
+    let cost = |p: &Program| Plan::new(p).size(Space::Arena) + record_bytes(p);
+    let mut best = (cost(&bare), program.clone());
+    for cuts in choices(&bare) {
+        let mut candidate = program.clone();
+        for Cut { nodes, rows, .. } in cuts.iter().rev() {
+            let run = Run::new(&candidate, nodes.clone()).and_then(|run| run.cut(&candidate, *rows));
+            candidate = run.expect("what was cut by itself");
+        }
+        let cost = cost(&candidate);
+        if cost < best.0 {
+            best = (cost, candidate);
+        }
+    }
+    best.1
 }
 
 /// Bytes that tensors and ops take in a file.
 fn record_bytes(program: &Program) -> usize {
-    let op = |node: &super::Node| 4 + 4 * (node.ins.len() + node.outs.len()).div_ceil(2) + 4 * node.op.kind().words();
+    let op = |node: &Node| 4 + 4 * (node.ins.len() + node.outs.len()).div_ceil(2) + 4 * node.op.kind().words();
     32 * program.tensors.len() + program.nodes.iter().map(op).sum::<usize>()
 }
 
-/// A layer whose rows depend on a few rows of its input.
-#[derive(Clone)]
+/// A way to cut layers.
+#[derive(Clone, Debug)]
+struct Cut {
+    /// The layers.
+    nodes: Range<usize>,
+    /// Rows of the last one's output that are made at a time.
+    rows: usize,
+    /// The most bytes that are alive at a time while they run.
+    peak: usize,
+    /// Bytes that the file grows by.
+    growth: usize,
+}
+
+/// How many of the [`choices`] are planned: an arena can be larger than the most that is alive at a time.
+const PLANNED: usize = 4;
+
+/// What may be cut: the sets of cuts that need the fewest bytes of RAM and file together, best first.
+fn choices(program: &Program) -> Vec<Vec<Cut>> {
+    let live = live_bytes(program);
+    let cuttable = |i: usize| Rows::of(&program.nodes[i].op).is_some();
+    let floor = (0..live.len()).filter(|&i| !cuttable(i)).map(|i| live[i]).max().unwrap_or(0);
+    let mut cuts: Vec<Vec<Cut>> = vec![Vec::new(); live.len()];
+    for first in 0..live.len() {
+        for end in first + 1..=live.len().min(first + MAX_LAYERS) {
+            if !cuttable(end - 1) {
+                break;
+            }
+            let highest = live[first..end].iter().max().copied().unwrap_or(0);
+            if highest > floor {
+                cuts[first].extend(ways(program, first..end).into_iter().filter(|cut| cut.peak < highest));
+            }
+        }
+    }
+    let mut arenas: Vec<usize> = cuts.iter().flatten().map(|cut| cut.peak.max(floor)).collect();
+    arenas.sort_unstable();
+    arenas.dedup();
+    let mut found: Vec<(usize, Vec<Cut>)> =
+        arenas.into_iter().filter_map(|arena| within(arena, &live, &cuts)).collect();
+    found.sort_by_key(|(cost, _)| *cost);
+    found.truncate(PLANNED);
+    found.into_iter().map(|(_, cuts)| cuts).collect()
+}
+
+/// The cuts with which an arena of so many bytes may do, where the file grows least, and the bytes of both.
+/// `cuts` are those that begin at each node.
+fn within(arena: usize, live: &[usize], cuts: &[Vec<Cut>]) -> Option<(usize, Vec<Cut>)> {
+    // From each node to the end: the growth, and the cut that begins there.
+    let mut best: Vec<Option<(usize, Option<&Cut>)>> = vec![None; live.len() + 1];
+    best[live.len()] = Some((0, None));
+    for i in (0..live.len()).rev() {
+        let whole = if live[i] <= arena { best[i + 1].map(|(growth, _)| (growth, None)) } else { None };
+        let fitting = cuts[i].iter().filter(|cut| cut.peak <= arena);
+        let cut = fitting.filter_map(|cut| Some((best[cut.nodes.end]?.0 + cut.growth, Some(cut))));
+        best[i] = whole.into_iter().chain(cut).min_by_key(|(growth, _)| *growth);
+    }
+    let (growth, _) = best[0]?;
+    let (mut chosen, mut i) = (Vec::new(), 0);
+    while i < live.len() {
+        match best[i]?.1 {
+            Some(cut) => {
+                chosen.push(cut.clone());
+                i = cut.nodes.end;
+            }
+            None => i += 1,
+        }
+    }
+    Some((arena + growth, chosen))
+}
+
+/// All ways to cut these layers.
+fn ways(program: &Program, nodes: Range<usize>) -> Vec<Cut> {
+    let alone = alone(program, nodes.clone());
+    let whole = record_bytes(&alone);
+    let Some(run) = Run::new(&alone, 0..nodes.len()) else { return Vec::new() };
+    let way = |rows: usize| {
+        let strips = run.cut(&alone, rows)?;
+        let (peak, growth) = (least_arena(&strips), record_bytes(&strips) - whole);
+        Some(Cut { nodes: nodes.clone(), rows, peak, growth })
+    };
+    run.strip_rows(&alone).into_iter().filter_map(way).collect()
+}
+
+/// A Program of these nodes alone: what is alive before them comes in, what is alive after them goes out.
+fn alone(program: &Program, nodes: Range<usize>) -> Program {
+    let mut used: Vec<Option<Range<usize>>> = vec![None; program.tensors.len()];
+    let mut touch = |id: TensorId, moment: usize| {
+        let moments = used[id.index()].get_or_insert(moment..moment);
+        *moments = moments.start.min(moment)..moments.end.max(moment);
+    };
+    program.inputs.iter().for_each(|&id| touch(id, 0));
+    for (i, node) in program.nodes.iter().enumerate() {
+        node.ins.iter().chain(&node.outs).flatten().for_each(|&id| touch(id, i + 1));
+    }
+    program.outputs.iter().for_each(|&id| touch(id, program.nodes.len() + 1));
+    let alive_across = |moment: usize| {
+        let across = |(i, used): (usize, &Option<Range<usize>>)| {
+            let used = used.as_ref()?;
+            let id = TensorId(i as u16);
+            let activation = program.tensor(id).role == Role::Activation;
+            (activation && used.start < moment && moment <= used.end).then_some(id)
+        };
+        used.iter().enumerate().filter_map(across).collect::<Vec<_>>()
+    };
+    Program {
+        tensors: program.tensors.clone(),
+        inputs: alive_across(nodes.start + 1),
+        outputs: alive_across(nodes.end + 1),
+        shard_ops: nodes.len(),
+        nodes: program.nodes[nodes].to_vec(),
+        labels: Vec::new(),
+    }
+}
+
+/// How the rows of an op's output depend on those of its input. A row is what an image has of them, or a token,
+/// or some tokens.
+#[derive(Clone, Copy)]
+struct Rows {
+    /// The inputs, from the first on, of which it reads some rows; all of any other.
+    inputs: usize,
+    /// The field of its shape that says how much there is.
+    field: &'static str,
+    reach: Reach,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Reach {
+    /// Of single elements: any rows will do.
+    Elements,
+    /// Of a token each.
+    Tokens,
+    /// Of the rows of an image below a window.
+    Windows,
+}
+
+impl Rows {
+    /// `None` if the op cannot be cut.
+    fn of(op: &Op) -> Option<Self> {
+        use Reach::*;
+        let (inputs, field, reach) = match op.kind() {
+            Kind::TableI8 | Kind::RescaleI16I8 | Kind::RescaleI8I16 | Kind::RescaleI8 => (1, "len", Elements),
+            Kind::AddI16 | Kind::AddI16I8 | Kind::AddI8 => (2, "len", Elements),
+            Kind::InputU8 | Kind::InputI16 => (1, "rows", Tokens),
+            Kind::LinearI8 | Kind::LinearI16 | Kind::LayerNormI8 | Kind::LayerNormI16 => (1, "rows", Tokens),
+            Kind::ApplyI8 => (1, "n", Tokens),
+            Kind::ConvI8 | Kind::ConvI16 | Kind::DepthwiseI8 | Kind::DepthwiseI16 | Kind::MaxPoolI8 => {
+                (1, "h", Windows)
+            }
+            _ => return None,
+        };
+        (reach != Windows || get(op, "batch") == Some(1)).then_some(Self { inputs, field, reach })
+    }
+}
+
+/// The field of an op's shape with this name.
+fn get(op: &Op, name: &str) -> Option<usize> {
+    let i = op.kind().fields().iter().position(|field| *field == name)?;
+    let mut words = Vec::new();
+    op.encode(|word| words.push(word));
+    Some(words[i] as usize)
+}
+
+/// A layer of which each row of the output depends on a few rows of the inputs.
 struct Layer {
     /// Its node.
     node: usize,
+    how: Rows,
     /// Rows of the input and of the output.
     h: usize,
     oh: usize,
-    /// Bytes of a row of the input, elements and bytes of a row of the output.
-    row_in: usize,
+    /// Bytes of a row of each input that is cut, elements and bytes of a row of the output.
+    rows_in: Vec<usize>,
     row_len: usize,
     row_out: usize,
     kernel: usize,
@@ -77,36 +246,29 @@ struct Strip {
     rows: Range<usize>,
     /// Padding above and below those.
     pad: usize,
-    /// Rows that it makes before those that are wanted.
-    lead: usize,
+    /// The first row that it makes, not after the first that is wanted.
+    first: usize,
     /// Rows that it makes.
     made: usize,
 }
 
 impl Layer {
-    /// The layer that node `i` is, where its input has `h` rows if the op does not say.
-    fn new(program: &Program, i: usize, h: Option<usize>) -> Option<Self> {
+    /// The layer that node `i` is, with so many rows in and out.
+    fn new(program: &Program, i: usize, how: Rows, h: usize, oh: usize) -> Option<Self> {
         let node = &program.nodes[i];
-        if !OpSet::INTEGERS.contains(node.op.kind()) {
+        let (kernel, stride, pad) = match how.reach {
+            Reach::Windows => (get(&node.op, "kh")?, get(&node.op, "stride_h")?, get(&node.op, "pad_h").unwrap_or(0)),
+            _ => (1, 1, 0),
+        };
+        let y = program.tensor(node.outs[0]?);
+        let ins: Vec<_> = node.ins[..how.inputs].iter().map(|x| x.map(|x| program.tensor(x))).collect::<Option<_>>()?;
+        let whole = ins.iter().all(|x| x.len().is_multiple_of(h)) && y.len().is_multiple_of(oh);
+        if !whole || (how.reach == Reach::Tokens && !get(&node.op, how.field)?.is_multiple_of(h)) {
             return None;
         }
-        let (x, y) = (program.tensor(node.ins[0]?), program.tensor(node.outs[0]?));
-        let (mut h, mut kernel, mut stride, mut pad) = (h, 1, 1, 0);
-        match node.op.kind() {
-            Kind::TableI8 | Kind::RescaleI16I8 | Kind::RescaleI8I16 | Kind::RescaleI8 => {}
-            _ => {
-                if field(&node.op, "batch")? != 1 {
-                    return None;
-                }
-                h = Some(field(&node.op, "h")?);
-                (kernel, stride) = (field(&node.op, "kh")?, field(&node.op, "stride_h")?);
-                pad = field(&node.op, "pad_h").unwrap_or(0);
-            }
-        }
-        let h = h?;
-        let oh = (h + 2 * pad - kernel) / stride + 1;
-        let (row_in, row_len, row_out) = (x.bytes() / h, y.len() / oh, y.bytes() / oh);
-        Some(Self { node: i, h, oh, row_in, row_len, row_out, kernel, stride, pad })
+        let rows_in = ins.iter().map(|x| x.bytes() / h).collect();
+        let (row_len, row_out) = (y.len() / oh, y.bytes() / oh);
+        Some(Self { node: i, how, h, oh, rows_in, row_len, row_out, kernel, stride, pad })
     }
 
     /// What makes the rows `wanted`; `None` where no rows of the input that begin at a multiple of
@@ -123,14 +285,16 @@ impl Layer {
             (true, false) => ((wanted.start - pad.div_ceil(stride)) * stride, pad.div_ceil(stride), pad),
         };
         let aligned = |start: usize, lead: usize| {
-            (start * self.row_in).is_multiple_of(ALIGN) && (lead * self.row_out).is_multiple_of(ALIGN)
+            let mut bytes = self.rows_in.iter().map(|row| start * row);
+            bytes.all(|bytes| bytes.is_multiple_of(ALIGN)) && (lead * self.row_out).is_multiple_of(ALIGN)
         };
         while !aligned(start, lead) && start >= stride {
             (start, lead) = (start - stride, lead + 1);
         }
         let rows = start..h.min(end - self.pad);
         let made = (rows.len() + 2 * pad - kernel) / stride + 1;
-        (aligned(start, lead) && !(exact && lead > 0)).then_some(Strip { rows, pad, lead, made })
+        let possible = aligned(start, lead) && !(exact && lead > 0);
+        possible.then_some(Strip { rows, pad, first: wanted.start - lead, made })
     }
 
     /// The op that makes a strip.
@@ -138,116 +302,209 @@ impl Layer {
         let op = &program.nodes[self.node].op;
         let mut words = Vec::new();
         op.encode(|word| words.push(word));
-        for (name, value) in [("h", strip.rows.len()), ("pad_h", strip.pad), ("len", strip.made * self.row_len)] {
+        let mut set = |name: &str, value: &dyn Fn(usize) -> usize| {
             if let Some(i) = op.kind().fields().iter().position(|field| *field == name) {
-                words[i] = value as u32;
+                words[i] = value(words[i] as usize) as u32;
             }
+        };
+        match self.how.reach {
+            Reach::Windows => {
+                set("h", &|_| strip.rows.len());
+                set("pad_h", &|_| strip.pad);
+            }
+            _ => set(self.how.field, &|all| all / self.oh * strip.made),
         }
         Op::decode(op.kind(), &words)
     }
 }
 
-/// The field of an op's shape with this name.
-fn field(op: &Op, name: &str) -> Option<usize> {
-    let i = op.kind().fields().iter().position(|field| *field == name)?;
-    let mut words = Vec::new();
-    op.encode(|word| words.push(word));
-    Some(words[i] as usize)
+/// Layers that follow each other, and can be cut together.
+struct Run {
+    layers: Vec<Layer>,
+    /// The tensors that exist between these layers only.
+    inner: Vec<TensorId>,
+    nodes: Range<usize>,
 }
 
-/// All runs of layers of which each is the only reader of the one before.
-fn runs(program: &Program) -> Vec<Vec<Layer>> {
-    let whole = |id: TensorId| {
-        let mut roles = program.tensors.iter().map(|t| t.role);
-        program.tensor(id).role == Role::Activation && !roles.any(|r| matches!(r, Role::Part { of, .. } if of == id))
-    };
-    let inner = |id: TensorId| {
-        let operands = program.nodes.iter().flat_map(|node| node.ins.iter().chain(&node.outs));
-        whole(id) && operands.filter(|o| **o == Some(id)).count() == 2 && !program.outputs.contains(&id)
-    };
-    let mut runs = Vec::new();
-    for first in 0..program.nodes.len() {
-        let mut run: Vec<Layer> = Vec::new();
-        for i in first..program.nodes.len() {
+impl Run {
+    /// `None` if these nodes cannot be cut together.
+    fn new(program: &Program, nodes: Range<usize>) -> Option<Self> {
+        let how: Vec<Rows> = nodes.clone().map(|i| Rows::of(&program.nodes[i].op)).collect::<Option<_>>()?;
+        let heights = heights(program, &nodes, &how)?;
+        let mut layers = Vec::new();
+        for (i, how) in nodes.clone().zip(how) {
             let node = &program.nodes[i];
-            let follows = match run.last() {
-                None => node.ins[0].is_some_and(whole),
-                Some(last) => node.ins[0] == program.nodes[last.node].outs[0] && node.ins[0].is_some_and(inner),
-            };
-            let layer = if follows { Layer::new(program, i, run.last().map(|last| last.oh)) } else { None };
-            let (Some(layer), true) = (layer, node.outs[0].is_some_and(whole)) else { break };
-            run.push(layer);
-            runs.push(run.clone());
+            let height = |id: Option<TensorId>| heights.get(&id?).copied();
+            layers.push(Layer::new(program, i, how, height(node.ins[0])?, height(node.outs[0])?)?);
         }
+        let made: Vec<TensorId> = nodes.clone().filter_map(|i| program.nodes[i].outs[0]).collect();
+        // Of what is made here, nothing else is read as a whole; what is not cut and not made here is as it is.
+        let mut whole = layers.iter().flat_map(|l| &program.nodes[l.node].ins[l.how.inputs..]).flatten();
+        if whole.any(|id| made.contains(id)) || heights.keys().any(|id| program.tensor(*id).role != Role::Activation) {
+            return None;
+        }
+        let is_part = |t: &Tensor, whole: TensorId| matches!(t.role, Role::Part { of, .. } if of == whole);
+        let elsewhere = |id: &TensorId| {
+            let others = program.nodes[..nodes.start].iter().chain(&program.nodes[nodes.end..]);
+            let mut operands = others.flat_map(|node| node.ins.iter().chain(&node.outs)).flatten();
+            let in_parts = || program.tensors.iter().any(|t| is_part(t, *id));
+            program.outputs.contains(id) || operands.any(|operand| operand == id) || in_parts()
+        };
+        let (outer, inner): (Vec<TensorId>, Vec<TensorId>) = made.into_iter().partition(elsewhere);
+        let oh = layers.last()?.oh;
+        outer.iter().all(|id| heights[id] == oh).then_some(Self { layers, inner, nodes })
     }
-    runs
-}
 
-/// `program` with `layers` in strips of `rows` rows of the last one's output, if they can be cut there.
-fn cut(program: &Program, layers: &[Layer], rows: usize) -> Option<Program> {
-    let (first, last) = (layers.first()?, layers.last()?);
-    let mut out = program.clone();
-    let after = out.nodes.split_off(last.node + 1);
-    out.nodes.truncate(first.node);
-    for start in (0..last.oh).step_by(rows) {
-        // What the last layer wants of the one before, and so on up to the first.
+    /// Rows of strips that are worth a try: the fewest for each number of strips that begin at a multiple of
+    /// [`ALIGN`] bytes.
+    fn strip_rows(&self, program: &Program) -> Vec<usize> {
+        let Some(last) = self.layers.last() else { return Vec::new() };
+        let aligned = |row: usize| (0..).map(|i| 1 << i).find(|n| (n * row).is_multiple_of(ALIGN)).unwrap_or(1);
+        let ends =
+            self.layers.iter().filter(|l| !program.nodes[l.node].outs[0].is_some_and(|y| self.inner.contains(&y)));
+        let step = ends.map(|l| aligned(l.row_out)).max().unwrap_or(1);
+        let mut rows: Vec<usize> =
+            (2..=MAX_STRIPS.min(last.oh)).map(|strips| last.oh.div_ceil(strips).next_multiple_of(step)).collect();
+        rows.dedup();
+        rows.retain(|&rows| rows < last.oh);
+        rows
+    }
+
+    /// `program` with these layers in strips of `rows` rows of the last one's output, if they can be cut there.
+    fn cut(&self, program: &Program, rows: usize) -> Option<Program> {
+        let height = self.layers.last()?.oh;
+        let mut out = program.clone();
+        let after = out.nodes.split_off(self.nodes.end);
+        out.nodes.truncate(self.nodes.start);
+        for start in (0..height).step_by(rows) {
+            let strips = self.strips(program, start..height.min(start + rows))?;
+            self.emit(program, &mut out, start, &strips)?;
+        }
+        out.nodes.extend(after);
+        out.shard_ops = out.nodes.len();
+        Some(out)
+    }
+
+    /// What each layer makes for the rows `target` of all that is read elsewhere.
+    fn strips(&self, program: &Program, target: Range<usize>) -> Option<Vec<Strip>> {
+        let mut wanted: BTreeMap<TensorId, Range<usize>> = BTreeMap::new();
         let mut strips = Vec::new();
-        let mut wanted = start..last.oh.min(start + rows);
-        for layer in layers.iter().rev() {
-            let strip = layer.strip(&wanted, layer.node == last.node)?;
-            wanted = strip.rows.clone();
+        for layer in self.layers.iter().rev() {
+            let node = &program.nodes[layer.node];
+            let y = node.outs[0]?;
+            let inner = self.inner.contains(&y);
+            let rows = wanted.remove(&y);
+            let rows = if inner {
+                rows?
+            } else {
+                rows.filter(|rows| *rows != target).map_or(Some(target.clone()), |_| None)?
+            };
+            let strip = layer.strip(&rows, !inner)?;
+            for &x in node.ins[..layer.how.inputs].iter().flatten() {
+                let all = wanted.entry(x).or_insert_with(|| strip.rows.clone());
+                *all = all.start.min(strip.rows.start)..all.end.max(strip.rows.end);
+            }
             strips.push(strip);
         }
-        let x = program.nodes[first.node].ins[0]?;
-        let name = format!("{}.rows{}", program.tensor(x).name, wanted.start);
-        let shape = [wanted.len(), program.tensor(x).len() / first.h];
-        let mut x = out.part(name, x, wanted.start * shape[1], &shape);
-        while let Some(strip) = strips.pop() {
-            let layer = &layers[layers.len() - 1 - strips.len()];
+        strips.reverse();
+        Some(strips)
+    }
+
+    /// Appends the ops of `strips` to `out`, which has all before. `start` is their first row.
+    fn emit(&self, program: &Program, out: &mut Program, start: usize, strips: &[Strip]) -> Option<()> {
+        // The rows that there are of each tensor between the layers; parts of the others.
+        let mut strip_of: BTreeMap<TensorId, (TensorId, Range<usize>)> = BTreeMap::new();
+        let mut parts: Vec<(TensorId, Range<usize>, TensorId)> = Vec::new();
+        let mut part = |out: &mut Program, of: TensorId, rows: Range<usize>, row_len: usize, name: &str| {
+            let known = parts.iter().find(|(id, r, _)| *id == of && *r == rows);
+            known.map(|(.., part)| *part).unwrap_or_else(|| {
+                let part = out.part(name, of, rows.start * row_len, &[rows.len(), row_len]);
+                parts.push((of, rows, part));
+                part
+            })
+        };
+        for (layer, strip) in self.layers.iter().zip(strips) {
             let node = &program.nodes[layer.node];
-            let op = layer.op(program, &strip);
-            let y = node.outs[0]?;
-            let name = format!("{}.rows{start}", program.tensor(y).name);
-            let shape = [strip.made, layer.row_len];
+            let op = layer.op(program, strip);
+            let mut ins = node.ins.clone();
+            for x in ins[..layer.how.inputs].iter_mut().flatten() {
+                let whole = program.tensor(*x);
+                let name = format!("{}.rows{start}", whole.name);
+                *x = match strip_of.get(x) {
+                    Some((id, rows)) if *rows == strip.rows => *id,
+                    Some((id, rows)) => {
+                        let rows = strip.rows.start - rows.start..strip.rows.end - rows.start;
+                        part(out, *id, rows, whole.len() / layer.h, &name)
+                    }
+                    None => part(out, *x, strip.rows.clone(), whole.len() / layer.h, &name),
+                };
+            }
             // The first strip's tensors take the place of those that no longer exist.
-            let mut strip_of = |id: TensorId, name, shape: &[usize]| {
+            let reshaped = |out: &mut Program, id: TensorId, shape: &[usize]| {
                 if start == 0 {
                     out.tensors[id.index()].shape = shape.into();
                     return id;
                 }
                 let whole = program.tensor(id);
-                let new = out.add(name, whole.dtype, shape, Role::Activation);
+                let new = out.add(format!("{}.rows{start}", whole.name), whole.dtype, shape, Role::Activation);
                 let tensor = &mut out.tensors[new.index()];
                 (tensor.scale, tensor.zero) = (whole.scale, whole.zero);
                 new
             };
-            let mut outs = Vec::new();
+            let y = node.outs[0]?;
+            let made = strip.first..strip.first + strip.made;
+            let mut outs = vec![Some(if self.inner.contains(&y) {
+                let id = reshaped(out, y, &[strip.made, layer.row_len]);
+                strip_of.insert(y, (id, made));
+                id
+            } else if made.end <= layer.oh && (made.start * layer.row_out).is_multiple_of(ALIGN) {
+                let name = format!("{}.rows{start}", program.tensor(y).name);
+                part(out, y, made, layer.row_len, &name)
+            } else {
+                return None;
+            })];
             for (i, &scratch) in node.outs.iter().enumerate().skip(1) {
                 let len = op.signature().output(i).len as usize;
-                outs.push(scratch.map(|id| strip_of(id, format!("{name}.scratch"), &[len])));
+                outs.push(scratch.map(|id| reshaped(out, id, &[len])));
             }
-            let made = match strips.last() {
-                Some(_) => strip_of(y, name.clone(), &shape),
-                None if start + strip.made <= layer.oh && (start * layer.row_out).is_multiple_of(ALIGN) => {
-                    out.part(name.clone(), y, start * layer.row_len, &shape)
-                }
-                None => return None,
-            };
-            outs.insert(0, Some(made));
-            let mut ins = node.ins.clone();
-            ins[0] = Some(x);
             out.push(op, &ins, &outs);
-            x = match strips.last() {
-                Some(next) if next.rows.len() < strip.made => {
-                    out.part(name, made, strip.lead * layer.row_len, &[next.rows.len(), layer.row_len])
-                }
-                _ => made,
-            };
+        }
+        Some(())
+    }
+}
+
+/// The rows of what these nodes cut: that of images where an op has one, else tokens. `None` where they differ.
+fn heights(program: &Program, nodes: &Range<usize>, how: &[Rows]) -> Option<BTreeMap<TensorId, usize>> {
+    let mut heights: BTreeMap<TensorId, usize> = BTreeMap::new();
+    let set = |heights: &mut BTreeMap<TensorId, usize>, id: Option<TensorId>, rows: usize| {
+        (*heights.entry(id?).or_insert(rows) == rows).then_some(())
+    };
+    let layers = || program.nodes[nodes.clone()].iter().zip(how);
+    for (node, how) in layers().filter(|(_, how)| how.reach == Reach::Windows) {
+        let (h, kernel) = (get(&node.op, how.field)?, get(&node.op, "kh")?);
+        let padded = h + 2 * get(&node.op, "pad_h").unwrap_or(0);
+        set(&mut heights, node.ins[0], h)?;
+        set(&mut heights, node.outs[0], (padded - kernel) / get(&node.op, "stride_h")? + 1)?;
+    }
+    loop {
+        // What one operand has, all of a layer have.
+        let before = heights.len();
+        for (node, how) in layers().filter(|(_, how)| how.reach != Reach::Windows) {
+            let cut = || node.ins[..how.inputs].iter().chain(&node.outs[..1]);
+            if let Some(rows) = cut().find_map(|id| heights.get(&(*id)?).copied()) {
+                cut().try_for_each(|&id| set(&mut heights, id, rows))?;
+            }
+        }
+        if heights.len() > before {
+            continue;
+        }
+        let unknown = layers()
+            .find(|(node, how)| how.reach == Reach::Tokens && !node.ins[0].is_some_and(|id| heights.contains_key(&id)));
+        match unknown {
+            Some((node, how)) => set(&mut heights, node.ins[0], get(&node.op, how.field)?)?,
+            None => return Some(heights),
         }
     }
-    out.nodes.extend(after);
-    out.shard_ops = out.nodes.len();
-    Some(out)
 }
 
 #[cfg(test)]
@@ -256,8 +513,11 @@ mod tests {
     use crate::engine::{Buffer, Executor, Memory};
     use crate::format::{View, write};
     use crate::math::random::Stream;
+    use crate::ops::add::AddI16I8;
     use crate::ops::conv::ConvI8;
     use crate::ops::depthwise::{DepthwiseI8, DepthwiseI16};
+    use crate::ops::layer_norm::LayerNormI8;
+    use crate::ops::linear::LinearI8;
     use crate::ops::pool::MaxPoolI8;
     use crate::ops::rescale::{RescaleI8I16, RescaleI16I8};
     use crate::ops::table::TableI8;
@@ -279,6 +539,35 @@ mod tests {
         }
     }
 
+    /// Weights, biases and factors of `n` filters of `taps` weights.
+    fn filters(p: &mut Program, n: usize, taps: usize, r: &mut Random) -> [Option<TensorId>; 4] {
+        let words = |value: i32| vec![value; n].into_iter().flat_map(i32::to_le_bytes).collect();
+        let w = (0..n * taps).map(|_| r.below(256) as u8).collect();
+        [
+            Some(p.constant("w", DType::I8, &[n * taps], w)),
+            Some(p.constant("bias", DType::I32, &[n], words(77))),
+            Some(p.constant("multiplier", DType::I32, &[n], words(1 << 30))),
+            Some(p.constant("shift", DType::I8, &[n], vec![37; n])),
+        ]
+    }
+
+    /// An MLP beside its input, on `rows` tokens of `c` channels.
+    fn residual(p: &mut Program, r: &mut Random, x: TensorId, rows: usize, c: usize) -> TensorId {
+        let hidden = r.one_of(&[4, 16, 24]);
+        let [gamma, beta] = [2, 4].map(|size| vec![1; size * c]);
+        let [gamma, beta] =
+            [(DType::I16, gamma), (DType::I32, beta)].map(|(t, data)| Some(p.constant("g", t, &[c], data)));
+        let norm = LayerNormI8 { rows, c, eps: 9, shift: 8, zero: 3, lo: -120, hi: 127 };
+        let mut y = p.apply("norm", norm, &[Some(x), gamma, beta], &[rows, c]);
+        for (k, n) in [(c, hidden), (hidden, c)] {
+            let [w, bias, multiplier, shift] = filters(p, n, k, r);
+            let op = LinearI8 { rows, k, n, zero: -4, lo: -128, hi: 100 };
+            y = p.apply("fc", op, &[Some(y), w, bias, multiplier, shift], &[rows, n]);
+        }
+        let add = AddI16I8 { len: rows * c, ma: 200, mb: 3000, shift: 8 };
+        p.apply("sum", add, &[Some(x), Some(y)], &[rows, c])
+    }
+
     /// Some layers on one image, the last of them read as a whole.
     fn layers(r: &mut Random) -> Program {
         let mut p = Program::new();
@@ -288,31 +577,16 @@ mod tests {
         for i in 0..1 + r.below(4) {
             let (k, stride) = (r.one_of(&[1, 2, 3, 5]), 1 + r.below(3));
             let (pad, kw) = (r.below(k), r.one_of(&[1, 3]));
-            let bytes = |n: usize, r: &mut Random| (0..n).map(|_| r.below(256) as u8).collect::<Vec<u8>>();
-            let words = |n: usize, value: i32| vec![value; n].into_iter().flat_map(i32::to_le_bytes).collect();
             let (zero_in, zero, lo, hi) = (r.below(256) as i32 - 128, 5, -100, 120);
             let out = r.one_of(&[4, 8]);
-            let kind = r.below(5);
-            let filters = match kind {
-                0 => out,
-                _ => c,
-            };
-            let constants = |p: &mut Program, taps: usize, r: &mut Random| {
-                let w = bytes(taps, r);
-                [
-                    Some(p.constant("w", DType::I8, &[taps], w)),
-                    Some(p.constant("bias", DType::I32, &[filters], words(filters, 77))),
-                    Some(p.constant("multiplier", DType::I32, &[filters], words(filters, 1 << 30))),
-                    Some(p.constant("shift", DType::I8, &[filters], vec![37; filters])),
-                ]
-            };
+            let kind = r.below(6);
             let (heads, batch, kh, stride_h, stride_w, pad_h, pad_w) = (1, 1, k, stride, 1, pad, kw / 2);
             let name = format!("y{i}");
             let oh = (h + 2 * pad).checked_sub(k).map(|room| room / stride + 1);
             x = match kind {
                 0 if let Some(oh) = oh => {
                     let (c_in, c_out) = (c, out);
-                    let [weights, bias, multiplier, shift] = constants(&mut p, c_out * kh * kw * c_in, r);
+                    let [weights, bias, multiplier, shift] = filters(&mut p, c_out, kh * kw * c_in, r);
                     let op = ConvI8 {
                         batch,
                         h,
@@ -335,7 +609,7 @@ mod tests {
                     p.apply(&name, op, &[Some(x), weights, bias, multiplier, shift], &[1, h, w, c])
                 }
                 1 if let Some(oh) = oh => {
-                    let [weights, bias, multiplier, shift] = constants(&mut p, kh * kw * c, r);
+                    let [weights, bias, multiplier, shift] = filters(&mut p, c, kh * kw, r);
                     let share = 1;
                     let op = DepthwiseI8 {
                         batch,
@@ -362,30 +636,26 @@ mod tests {
                     (h, w) = ((h - k) / stride + 1, (w - 2) / 2 + 1);
                     p.apply(&name, op, &[Some(x)], &[1, h, w, c])
                 }
-                3 => {
+                3 | 4 => {
                     let len = h * w * c;
                     let (multiplier, shift) = (1 << 30, 24);
                     let wide = RescaleI8I16 { len, multiplier, shift, zero_in };
-                    let wide = p.apply(&format!("{name}.wide"), wide, &[Some(x)], &[1, h, w, c]);
+                    let mut wide = p.apply(&format!("{name}.wide"), wide, &[Some(x)], &[1, h, w, c]);
+                    for _ in 3..kind {
+                        wide = residual(&mut p, r, wide, h * w, c);
+                    }
                     let narrow = RescaleI16I8 { len, multiplier, shift: 36, zero, lo, hi };
                     p.apply(&name, narrow, &[Some(wide)], &[1, h, w, c])
                 }
                 _ => {
-                    let table = bytes(256, r);
+                    let table = (0..256).map(|_| r.below(256) as u8).collect();
                     let table = p.constant("table", DType::I8, &[256], table);
                     p.apply(&name, TableI8 { len: h * w * c }, &[Some(x), Some(table)], &[1, h, w, c])
                 }
             };
         }
         // To int16, in part of the cases: rows of twice the bytes.
-        let [weights, bias, multiplier] = [1, 4, 4].map(|size| vec![1; size * c]);
-        let constants = [
-            Some(p.constant("w", DType::I8, &[c], weights)),
-            Some(p.constant("bias", DType::I32, &[c], bias)),
-            Some(p.constant("multiplier", DType::I32, &[c], multiplier)),
-            Some(p.constant("shift", DType::I8, &[c], vec![20; c])),
-        ];
-        let [weights, bias, multiplier, shift] = constants;
+        let [weights, bias, multiplier, shift] = filters(&mut p, c, 1, r);
         let (batch, kh, kw, stride_h, stride_w, pad_h, pad_w, share, zero_in) = (1, 1, 1, 1, 1, 0, 0, 1, 0);
         let op = DepthwiseI16 { batch, h, w, c, kh, kw, stride_h, stride_w, pad_h, pad_w, share, zero_in };
         let y = p.apply("y", op, &[Some(x), weights, bias, multiplier, shift], &[1, h, w, c]);
@@ -422,9 +692,11 @@ mod tests {
             let mut r = Random(Stream::new(seed), 0);
             let whole = layers(&mut r);
             let expected = run(&whole, &Plan::new(&whole));
-            for layers in runs(&whole) {
-                let rows = 1 + r.below(layers.last().unwrap().oh.max(2) / 2);
-                let Some(strips) = cut(&whole, &layers, rows) else { continue };
+            let n = whole.nodes.len();
+            let all = (0..n).flat_map(|first| (first + 1..=n).map(move |end| first..end));
+            for layers in all.filter_map(|nodes| Run::new(&whole, nodes)) {
+                let rows = 1 + r.below(layers.layers.last().unwrap().oh.max(2) / 2);
+                let Some(strips) = layers.cut(&whole, rows) else { continue };
                 let plan = Plan::new(&strips);
                 assert_eq!(verify(&strips, &plan), Ok(()), "{seed}: {strips:?}");
                 assert_eq!(run(&strips, &plan), expected, "{seed}, {rows} rows: {strips:?}");
