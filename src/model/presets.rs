@@ -16,12 +16,13 @@ use alloc::vec::Vec;
 ///
 /// The others fit microcontrollers. Each has two twins with another mixer: `-softmax` with ordinary
 /// attention, `-depthwise` with a depthwise convolution. Their integer files are as large as the
-/// preset's to within 4 %, and their arenas no larger to within 4 %: attention, which needs keys and
-/// more memory, has a narrower first stage for that, and the convolution, which needs little, more blocks.
+/// preset's to within 4 %, and their arenas no larger to within 4 %, before layers are put [in
+/// strips](crate::program::in_strips): attention, which needs keys and more memory, has a narrower first stage
+/// for that, and the convolution, which needs little, more blocks.
 ///
 /// The `camera-` models have no twins. They are for RGB images of this side, of two classes if the data does
-/// not say otherwise, with convolutions before the first stage that [run in
-/// strips](crate::program::in_strips): the arena is hardly larger than the image or than the tokens.
+/// not say otherwise, with convolutions before the first stage that run in strips: the arena is hardly larger
+/// than the image or than the tokens.
 pub const PRESETS: &[&str] = &[
     "soft_tiny",
     "soft_small",

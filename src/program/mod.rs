@@ -2,8 +2,8 @@
 //!
 //! Inference in f32, inference in integers and a training step are all Programs. A Program says
 //! which tensor lives in which [`Space`]; [`Plan`] gives every tensor its place there from its
-//! lifetime; [`in_strips`] makes the arena of a large image smaller; [`differentiate`] appends each op's backward op; [`verify`] checks a plan without
-//! knowing how it was made. Executors run the written form, `format::View`, and nothing else.
+//! lifetime; [`in_strips`] makes the arena smaller; [`differentiate`] appends each op's backward op; [`verify`]
+//! checks a plan without knowing how it was made. Executors run the written form, `format::View`, and nothing else.
 
 mod op;
 

@@ -105,20 +105,22 @@ fn their_depthwise_twins_agree() {
     }
 }
 
-/// SOFT++ as the official code has it, with and without a ridge, small.
-/// An image of which rows make room for rows of feature maps.
+/// An image of which rows make room for rows of feature maps, and tokens some of which go through a branch.
 #[test]
 fn layers_in_strips_agree() {
-    let mut config = preset("camera-224").unwrap();
-    (config.input.height, config.input.width) = (64, 64);
-    config.stages.truncate(2);
-    assert_so_changed(&config, |whole| {
-        let strips = in_strips(whole);
-        assert!(strips.nodes.len() > whole.nodes.len());
-        strips
-    });
+    let mut camera = preset("camera-224").unwrap();
+    (camera.input.height, camera.input.width) = (64, 64);
+    camera.stages.truncate(2);
+    for config in [camera, preset("fashion-nano").unwrap(), preset("fashion-nano-depthwise").unwrap()] {
+        assert_so_changed(&config, |whole| {
+            let strips = in_strips(whole);
+            assert!(strips.nodes.len() > whole.nodes.len(), "{}", config.name);
+            strips
+        });
+    }
 }
 
+/// SOFT++ as the official code has it, with and without a ridge, small.
 #[test]
 fn newton_on_landmarks_of_a_convolution_agrees() {
     for ridge in [0.0, 0.01] {
