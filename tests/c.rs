@@ -94,6 +94,26 @@ fn a_firmware_in_c_computes_what_the_host_computes() {
     println!("{said}{code} bytes of flash beside the model and its input; the scores of the host, bit for bit");
 }
 
+/// A project of one's own takes the library by `softedge.cmake`.
+#[test]
+fn cmake_makes_the_same_firmware() {
+    let build = target_dir().join("cmake");
+    let cargo = format!("-DSOFTEDGE_CARGO={}/tools/bare-cargo", env!("CARGO_MANIFEST_DIR"));
+    let target = format!("-DSOFTEDGE_CARGO_TARGET_DIR={}", target_dir().display());
+    let mut configure = Command::new("cmake");
+    configure.args(["-S", EXAMPLE, "-DCMAKE_TOOLCHAIN_FILE=cortex-m4f.cmake"]).arg("-B").arg(&build);
+    succeed(configure.args([cargo, target]));
+    let said = succeed(Command::new("cmake").arg("--build").arg(&build).args(["--target", "run"]).stdin(Stdio::null()));
+    let made = succeed(make().arg("--silent").arg("run").stdin(Stdio::null()));
+    let scores = |output: &Output| {
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let lines = said.lines().skip_while(|line| *line != "upright row").take(8).map(String::from);
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(scores(&said).len(), 8, "{said:?}");
+    assert_eq!(scores(&said), scores(&made));
+}
+
 /// The functions that the header declares.
 fn declared() -> BTreeSet<String> {
     let header = fs::read_to_string("include/softedge.h").unwrap();

@@ -82,6 +82,7 @@ setup_emulators() {
 # Compilers for C and C++, for the host and for Arm.
 setup_c() {
     need make make
+    need cmake cmake
     need c++ g++ libc6-dev
     need arm-none-eabi-gcc gcc-arm-none-eabi
 }

@@ -1,7 +1,9 @@
 //! The MPU-6050, an accelerometer and gyroscope on an I2C bus: 50 samples a second into its FIFO, which
 //! holds 1.7 s of them. So nothing is lost while a model runs, and no interrupt is needed.
 //!
-//! Registers and bits are those that other drivers of it use; nobody has held them against the register map yet.
+//! Registers, the bits of USER_CTRL and PWR_MGMT_1 and the order of a sample in the FIFO are those of "MPU-6000 and
+//! MPU-6050 Register Map and Descriptions", RM-MPU-6000A-00, revision 4.2; the low pass and the ranges are those that
+//! other drivers use.
 
 use crate::Sample;
 use embedded_hal::i2c::I2c;
