@@ -297,6 +297,49 @@ pub(crate) fn rescale_i8_i16(scale: Requantise, zero_in: i32, x: &[i8], y: &mut 
     );
 }
 
+/// `y = clamp(round_shift(y ma + b mb + offset, shift), lo, hi)`; nothing overflows 32 bits.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(cortex_m = "helium"), allow(dead_code))]
+pub(crate) struct Sum {
+    pub(crate) ma: i32,
+    pub(crate) mb: i32,
+    pub(crate) offset: i32,
+    pub(crate) shift: i32,
+    pub(crate) lo: i32,
+    pub(crate) hi: i32,
+}
+
+macro_rules! add {
+    ($(#[$doc:meta])* $name:ident: $a:ty, $b:ty) => {
+        $(#[$doc])*
+        #[inline(always)]
+        pub(crate) fn $name(s: Sum, b: &[$b], y: &mut [$a], plain: impl FnOnce(&[$b], &mut [$a])) {
+            #[cfg(cortex_m = "helium")]
+            {
+                let _ = plain;
+                helium::elements::$name(s, b, y);
+            }
+            #[cfg(not(cortex_m = "helium"))]
+            {
+                let _ = s;
+                vectorised(
+                    #[inline(always)]
+                    || plain(b, y),
+                );
+            }
+        }
+    };
+}
+
+add! {
+    /// A [`Sum`] of int16 and int8, or `plain(b, y)` on cores that have nothing better.
+    add_i16_i8: i16, i8
+}
+add! {
+    /// A [`Sum`] of int8, or `plain(b, y)` on cores that have nothing better.
+    add_i8: i8, i8
+}
+
 /// Copies a slice to one of the same length: a run of a patch, which is short.
 #[inline(always)]
 pub(crate) fn copy(from: &[i8], to: &mut [i8]) {

@@ -1,7 +1,7 @@
 //! Sums: residual connections, position embeddings.
 
 use super::{Signature, f32s, i8s, i16s};
-use crate::arch::vectorised;
+use crate::arch::{Sum, add_i8, add_i16_i8, vectorised};
 use crate::math::fixed::{round_shift_i32, saturate_i8, saturate_i16};
 
 shape! {
@@ -162,12 +162,12 @@ impl AddI16 {
 
 /// Integer sum of two int16.
 pub fn forward_i16(s: &AddI16, b: &[i16], y: &mut [i16]) {
-    let (ma, mb, shift) = (s.ma, s.mb, s.shift as u32);
+    let AddI16 { ma, mb, shift, .. } = *s;
     vectorised(
         #[inline(always)]
         move || {
             for (y, &b) in y.iter_mut().zip(b) {
-                *y = saturate_i16(round_shift_i32(i32::from(*y) * ma + i32::from(b) * mb, shift));
+                *y = saturate_i16(round_shift_i32(i32::from(*y) * ma + i32::from(b) * mb, shift as u32));
             }
         },
     );
@@ -214,12 +214,16 @@ impl AddI16I8 {
 
 /// Integer sum of int16 and int8.
 pub fn forward_i16_i8(s: &AddI16I8, b: &[i8], y: &mut [i16]) {
-    let (ma, mb, shift) = (s.ma, s.mb, s.shift as u32);
-    vectorised(
+    let AddI16I8 { ma, mb, shift, .. } = *s;
+    let sum = Sum { ma, mb, offset: 0, shift, lo: i16::MIN.into(), hi: i16::MAX.into() };
+    add_i16_i8(
+        sum,
+        b,
+        y,
         #[inline(always)]
-        move || {
+        |b, y| {
             for (y, &b) in y.iter_mut().zip(b) {
-                *y = saturate_i16(round_shift_i32(i32::from(*y) * ma + i32::from(b) * mb, shift));
+                *y = saturate_i16(round_shift_i32(i32::from(*y) * ma + i32::from(b) * mb, shift as u32));
             }
         },
     );
@@ -286,13 +290,15 @@ impl AddI8 {
 
 /// Integer sum of two int8.
 pub fn forward_i8(s: &AddI8, b: &[i8], y: &mut [i8]) {
-    let AddI8 { ma, mb, offset, lo, hi, .. } = *s;
-    let shift = s.shift as u32;
-    vectorised(
+    let AddI8 { ma, mb, offset, shift, lo, hi, .. } = *s;
+    add_i8(
+        Sum { ma, mb, offset, shift, lo, hi },
+        b,
+        y,
         #[inline(always)]
-        move || {
+        |b, y| {
             for (y, &b) in y.iter_mut().zip(b) {
-                let q = round_shift_i32(i32::from(*y) * ma + i32::from(b) * mb + offset, shift);
+                let q = round_shift_i32(i32::from(*y) * ma + i32::from(b) * mb + offset, shift as u32);
                 *y = saturate_i8(q.max(lo).min(hi));
             }
         },

@@ -1,6 +1,7 @@
 //! Ops that take each value by itself, copies, and sums over two slices.
 
 use super::{Scale, isa};
+use crate::arch::Sum;
 use crate::arch::products::{Output, ToI8, ToI16};
 use crate::math::fixed::Requantise;
 use core::arch::naked_asm;
@@ -182,4 +183,85 @@ unsafe extern "C" fn i16_to_i8(values: *const Values) {
 #[unsafe(naked)]
 unsafe extern "C" fn i8_to_i16(values: *const Values) {
     rescale!("vldrb.s32 q0, [r0], #4", "vstrh.32 q0, [r1], #8")
+}
+
+/// What the loops of the sums are told, in the order of their registers.
+#[repr(C)]
+struct Terms {
+    b: *const u8,
+    y: *mut u8,
+    n: usize,
+    ma: i32,
+    mb: i32,
+    down: i32,
+    offset: i32,
+    lo: i32,
+    hi: i32,
+}
+
+impl Terms {
+    #[inline(always)]
+    fn new<A, B>(s: Sum, b: &[B], y: &mut [A]) -> Self {
+        let Sum { ma, mb, offset, shift, lo, hi } = s;
+        let n = b.len().min(y.len());
+        Self { b: b.as_ptr().cast(), y: y.as_mut_ptr().cast(), n, ma, mb, down: -shift, offset, lo, hi }
+    }
+}
+
+/// See [`super::super::add_i16_i8`].
+#[inline(always)]
+pub(in crate::arch) fn add_i16_i8(s: Sum, b: &[i8], y: &mut [i16]) {
+    // SAFETY: `b` and `y` have `n` values of these types.
+    unsafe { i16_plus_i8(&Terms::new(s, b, y)) }
+}
+
+/// See [`super::super::add_i8`].
+#[inline(always)]
+pub(in crate::arch) fn add_i8(s: Sum, b: &[i8], y: &mut [i8]) {
+    // SAFETY: `b` and `y` have `n` values of these types.
+    unsafe { i8_plus_i8(&Terms::new(s, b, y)) }
+}
+
+macro_rules! sum {
+    ($load_y:literal, $load_b:literal, [$($clamp:literal),*], $store:literal) => {
+        naked_asm!(
+            isa!(),
+            "push {{r4-r8, lr}}",
+            "ldm r0, {{r0-r8}}",
+            "vdup.32 q2, r7",
+            "vdup.32 q3, r8",
+            "wlstp.32 lr, r2, 2f",
+            "1:",
+            $load_y,
+            $load_b,
+            "vmul.i32 q0, q0, r3",
+            "vmla.s32 q0, q1, r4",
+            $($clamp,)*
+            $store,
+            "letp lr, 1b",
+            "2:",
+            "pop {{r4-r8, pc}}",
+        )
+    };
+}
+
+// In int16 there is no offset, and all of it is the range.
+#[unsafe(naked)]
+unsafe extern "C" fn i16_plus_i8(terms: *const Terms) {
+    sum!(
+        "vldrh.s32 q0, [r1]",
+        "vldrb.s32 q1, [r0], #4",
+        ["vrshl.s32 q0, r5", "vqmovnb.s32 q0, q0"],
+        "vstrh.32 q0, [r1], #8"
+    )
+}
+
+#[unsafe(naked)]
+unsafe extern "C" fn i8_plus_i8(terms: *const Terms) {
+    sum!(
+        "vldrb.s32 q0, [r1]",
+        "vldrb.s32 q1, [r0], #4",
+        ["vadd.i32 q0, q0, r6", "vrshl.s32 q0, r5", "vmax.s32 q0, q0, q2", "vmin.s32 q0, q0, q3"],
+        "vstrb.32 q0, [r1], #4"
+    )
 }
