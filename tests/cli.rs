@@ -108,7 +108,7 @@ static TRAINED: LazyLock<TempDir> = LazyLock::new(|| {
     let said = says(place.path(), &["train", "tiny.toml", "--out", "run"]);
     assert!(said.contains("192 for training, 48 held out") && said.contains("epoch 4/4"), "{said}");
     let said = says(place.path(), &["quantise", "run"]);
-    assert!(said.contains("SNR") && said.contains("InverseLdlt") && said.contains("accuracy on 48"), "{said}");
+    assert!(said.contains("SNR") && said.contains("FactorQ26") && said.contains("accuracy on 48"), "{said}");
     place
 });
 

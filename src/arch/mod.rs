@@ -19,6 +19,7 @@ mod helium;
 mod products;
 #[cfg_attr(not(any(test, cortex_m = "dsp", cortex_m = "v7")), allow(dead_code))]
 mod softmax;
+mod triangle;
 #[cfg(any(cortex_m = "v7", cortex_m = "dsp"))]
 #[cfg_attr(cortex_m = "helium", allow(dead_code))]
 mod wide;
@@ -35,6 +36,7 @@ pub(crate) use depthwise::Sliding;
 pub(crate) use generic::Matrix;
 pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16};
 pub(crate) use softmax::Softmax;
+pub(crate) use triangle::{COLUMNS, column_sums, row_sums};
 /// The path of cores that multiply one pair of values at a time.
 #[cfg(test)]
 pub(crate) use words::attention::{accumulate as kernel_accumulate_by_words, apply as kernel_apply_by_words};

@@ -36,10 +36,14 @@ pub(super) fn run<S: Runs>(kind: Kind, words: &[u32; MAX_SHAPE_WORDS], o: &mut O
         SoftmaxAttentionI8: softmax_attention::forward_i8(i8, i8, i8, i8_mut, i32_mut);
         GramI8: gram::forward_i8(i8, i16_mut);
         InverseNewtonQ22: inverse::newton_q22(i16, i32_mut, i32_mut);
-        InverseLdltQ22: inverse::ldlt_q22(i16, i32_mut, i32_mut);
         SymNormQ22: sym_norm::forward_q22(i16, i32_mut) @ in_place;
         AccumulateI8: kernel::accumulate_i8(i8, i8, i8, i32_mut, i32_mut);
         ProductQ22: product::forward_q22(i32, i32, i16_mut, i32_mut, i32_mut);
         ApplyI8: kernel::apply_i8(i8, i8, i16, i32, i8_mut, i32_mut);
+        GramTriangleI8: gram::triangle_i8(i8, i32_mut);
+        FactorQ26: solve::factor_q26(i32_mut, i32_mut) @ in_place;
+        SolveQ26: solve::solve_q26(i32, i32, i32_mut, i32_mut, i32_mut) @ in_place;
+        SymScaleQ30: sym_norm::scale_triangle_q30(i32, i32_mut);
+        NarrowI16: solve::narrow_i16(i32, i32_mut, i16_mut) @ in_place;
     }
 }

@@ -3,7 +3,8 @@
 //! Symmetric, positive semi-definite, entries in `[0, 1]`, diagonal 1. The paper's `1/sqrt(d)` is
 //! folded into the tokens before they come here.
 
-use super::{Signature, f32s, i8s, i16s, size};
+use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, triangle};
+use super::{Signature, f32s, i8s, i16s, i32s, size};
 use crate::arch::{squared_distance, vectorised};
 use crate::math::fixed::{Decay, MAX_SHIFT, MIN_SHIFT};
 use crate::math::float::exp;
@@ -204,6 +205,59 @@ pub fn forward_i8(s: &GramI8, l: &[i8], a: &mut [i16]) {
     }
 }
 
+shape! {
+    /// The lower triangle of [`GramI8`]'s matrices: `l i8[m, heads*d]` -> `a i32[heads, m (m + 1) / 2]` in Q15.
+    ///
+    /// The rows follow each other, each from column 0 to the diagonal: `a_ij`, `j <= i`, lies at
+    /// `i (i + 1) / 2 + j` and has the value that it has there.
+    pub struct GramTriangleI8 {
+        /// Landmarks, at most [`MAX_LANDMARKS`].
+        pub m: usize,
+        /// Heads.
+        pub heads: usize,
+        /// Width of a head, at most [`MAX_WIDTH`].
+        pub d: usize,
+        /// Mantissa of the exponent's factor.
+        pub multiplier: i32,
+        /// Right shift of the exponent's factor.
+        pub shift: i32,
+    }
+}
+
+impl GramTriangleI8 {
+    /// Input `l`; output `a`.
+    pub const fn signature(&self) -> Signature {
+        let Self { m, heads, d, multiplier, shift } = *self;
+        if let Some(fault) = kernel_fault(d, multiplier, shift) {
+            return Signature::invalid(fault);
+        }
+        if m > MAX_LANDMARKS {
+            return Signature::invalid(TOO_MANY_LANDMARKS);
+        }
+        Signature::new(&[i8s(&[m, heads, d])], &[i32s(&[heads, triangle(m)])])
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        size(&[self.heads, self.m, self.m, self.d]) / 2
+    }
+}
+
+/// Integer forward, Q15, exactly as [`GramTriangleI8`] says.
+pub fn triangle_i8(s: &GramTriangleI8, l: &[i8], a: &mut [i32]) {
+    let GramTriangleI8 { m, heads, d, multiplier, shift } = *s;
+    let decay = Decay::new(multiplier, shift as u32);
+    for (h, a) in a.chunks_exact_mut(triangle(m)).enumerate() {
+        let landmark = |i: usize| &l[(i * heads + h) * d..][..d];
+        let mut a = a.iter_mut();
+        for i in 0..m {
+            for (j, a) in (0..=i).zip(&mut a) {
+                *a = decay.value(squared_distance(landmark(i), landmark(j)));
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -276,6 +330,10 @@ pub(super) mod tests {
             assert_eq!(s.signature().reason(), None);
             let mut a = vec![0; heads * m * m];
             forward_i8(&s, &l, &mut a);
+            let mut lower = vec![9; heads * triangle(m)];
+            triangle_i8(&GramTriangleI8 { m, heads, d, multiplier: s.multiplier, shift: s.shift }, &l, &mut lower);
+            let expected = a.chunks(m * m).flat_map(|a| (0..m).flat_map(|i| &a[i * m..][..=i])).map(|&a| i32::from(a));
+            assert!(expected.eq(lower));
             let real: Vec<f64> = l.iter().map(|&v| f64::from(v) * scale).collect();
             for (i, (&a, want)) in a.iter().zip(reference(&Gram { batch: 1, m, heads, d }, &real)).enumerate() {
                 // The exponent's own rounding, 2^-17 of an octave, adds 0.2 units.
@@ -295,6 +353,7 @@ pub(super) mod tests {
         assert_eq!(a, [32767, 0, 0, 32767]);
         for (d, multiplier, shift) in [(d + 1, 1 << 30, 20), (1, -1, 20), (1, 1 << 30, 15), (1, 1 << 30, 63)] {
             assert!(GramI8 { m, heads: 1, d, multiplier, shift }.signature().reason().is_some());
+            assert!(GramTriangleI8 { m, heads: 1, d, multiplier, shift }.signature().reason().is_some());
         }
     }
 }

@@ -3,11 +3,12 @@
 //!
 //! Newton's iteration (SOFT, Alg. 2 and Eq. 10, after Ben-Israel and Cohen 1966), stopped after `T`
 //! steps, is a spectral filter: an eigenvalue `x` of `A` becomes `(1 - (1 - alpha x^2)^(2^T)) / x`.
-//! The direct inverse is what it converges to, at about a fortieth of the cost.
+//! The direct inverse is what it converges to, at about a fortieth of the cost. In integers it is never formed: see
+//! [`solve`](super::solve).
 
 use super::{Signature, f32s, i16s, i32s};
 use crate::arch::{Matrix, dot_i64, matmul, matmul_f64, vectorised};
-use crate::math::fixed::{mul_wide, reciprocal, round_shift, saturate_i32};
+use crate::math::fixed::{reciprocal, round_shift, saturate_i32};
 
 /// Most steps of Newton's iteration: an eigenvalue of 1e-8 has converged after 60.
 pub const MAX_STEPS: usize = 1000;
@@ -206,6 +207,11 @@ pub fn backward(s: &InverseGrad, v: &[f32], dv: &[f32], da: &mut [f32], scratch:
 pub const MAX_LANDMARKS: usize = 255;
 pub(super) const TOO_MANY_LANDMARKS: &str = "an integer op on landmarks takes at most 255 of them";
 
+/// Values of the lower triangle of an `m` by `m` matrix, its diagonal included; `m` is at most [`MAX_LANDMARKS`].
+pub(super) const fn triangle(m: usize) -> usize {
+    m * (m + 1) / 2
+}
+
 /// `sum a_i b_i` of a row of `V` and one of the Gram matrix, in 64 bits.
 #[inline(always)]
 fn dot_i16(a: &[i32], b: &[i16]) -> i64 {
@@ -331,108 +337,26 @@ fn newton_step(m: usize, ridge: i64, a: &[i16], v: &[i32], f: u32, g: u32, next:
     }
 }
 
-shape! {
-    /// Integer [`InverseLdlt`] of one image: `a i16[heads, m, m]` in Q15 (symmetric, positive
-    /// semi-definite) -> `inv i32[heads, m, m]` in Q22, at most `1 / ridge <= 256`, with scratch.
-    ///
-    /// Sums are of 64 bits and exact; each value below is rounded once and saturated to 32 bits.
-    /// For each head, for `i` from 0 to `m - 1`:
-    ///
-    /// 1. for `j` from 0 to `i - 1`: `U_j = round_shift(2^41 a_ij - sum_{k<j} U_k L_jk, 26)` (Q30),
-    ///    `L_ij = round_shift(U_j r_j, 26)` (Q26);
-    /// 2. `D = max(round_shift(2^41 a_ii + 2^34 ridge - sum_{k<i} U_k L_ik, 26), 2^8 ridge)` (Q30), `z` its
-    ///    leading zeros as a `u32`, `r_i = round_shift(reciprocal(D << z), 11 - z)` (`1/D` in Q22);
-    /// 3. `L_ii = W_ii = 2^26`, and for `j` from 0 to `i - 1`:
-    ///    `W_ij = round_shift(-sum_{k=j}^{i-1} L_ik W_kj, 26)` (Q26; `W = L^-1`).
-    ///
-    /// Then for `j <= i`, with `Z_k = round_shift(W_ki r_k, 26)` (Q22):
-    /// `inv_ij = inv_ji = round_shift(sum_{k>=i} Z_k W_kj, 26)`.
-    pub struct InverseLdltQ22 {
-        /// Heads.
-        pub heads: usize,
-        /// Landmarks, at most [`MAX_LANDMARKS`].
-        pub m: usize,
-        /// Added to the diagonal, in Q22: 1/256 (2^14) to 1.
-        pub ridge: i32,
+/// What is wrong with the ridge of a direct inverse, if anything is.
+pub(super) const fn ridge_fault(ridge: i32) -> Option<&'static str> {
+    if ridge < 1 << 14 || ridge > 1 << 22 {
+        return Some("the Q22 ridge of the direct inverse is not in 1/256 to 1");
     }
+    None
 }
 
-impl InverseLdltQ22 {
-    /// Input `a`; outputs `inv`, scratch.
-    pub const fn signature(&self) -> Signature {
-        let Self { heads, m, ridge } = *self;
-        if m > MAX_LANDMARKS {
-            return Signature::invalid(TOO_MANY_LANDMARKS);
-        }
-        if ridge < 1 << 14 || ridge > 1 << 22 {
-            return Signature::invalid("the Q22 ridge of the direct inverse is not in 1/256 to 1");
-        }
-        Signature::new(&[i16s(&[heads, m, m])], &[i32s(&[heads, m, m]), i32s(&[m, m]).plus(&[2, m])])
-    }
-
-    /// Multiply-accumulates.
-    pub const fn macs(&self) -> u64 {
-        super::size(&[self.heads, self.m, self.m, self.m]) / 2
-    }
-}
-
-/// The direct inverse in integers, exactly as [`InverseLdltQ22`] says.
-///
-/// For a positive semi-definite `a` no sum overflows: by Cauchy-Schwarz the sums of step 1 and 2 are
-/// at most `1 + ridge` in magnitude, `|L|` and `|W|` at most `ridge^-1/2 <= 16` and the last sum at
-/// most `1 / ridge`, which leaves bits to spare in every format. Any other `a` gives a meaningless
-/// but defined result.
-pub fn ldlt_q22(s: &InverseLdltQ22, a: &[i16], inv: &mut [i32], scratch: &mut [i32]) {
-    let InverseLdltQ22 { m, ridge, .. } = *s;
-    let (factor, rest) = scratch.split_at_mut(m * m);
-    let (row, reciprocals) = rest.split_at_mut(m);
-    vectorised(
-        #[inline(always)]
-        || {
-            for (a, inv) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)) {
-                factorise_q22(m, ridge, a, factor, row, reciprocals);
-                for i in 0..m {
-                    for (z, (w, r)) in row.iter_mut().zip(factor[i * m..][..m].iter().zip(&*reciprocals)).skip(i) {
-                        *z = rounded(mul_wide(*w, *r));
-                    }
-                    for (j, factor) in factor.chunks_exact(m).enumerate().take(i + 1) {
-                        let value = rounded(dot_i64(&row[i..], &factor[i..]));
-                        inv[i * m + j] = value;
-                        inv[j * m + i] = value;
-                    }
-                }
-            }
-        },
-    );
+/// `round_shift(reciprocal(D << z), 11 - z)` with `z` the leading zeros of a pivot in Q30, at least 2^22: `1 / D` in
+/// Q22.
+#[inline(never)]
+pub(super) fn reciprocal_q22(pivot: i32) -> i32 {
+    let zeros = pivot.leading_zeros();
+    round_shift(i64::from(reciprocal((pivot as u32) << zeros)), 11 - zeros) as i32
 }
 
 /// `x / 2^26`, rounded and saturated.
 #[inline(always)]
-fn rounded(x: i64) -> i32 {
+pub(super) fn rounded(x: i64) -> i32 {
     saturate_i32(x.wrapping_add(1 << 25) >> 26)
-}
-
-/// Leaves `L` below the diagonal of `factor`, the transpose of `W` on and above it, and `1 / D` in
-/// `reciprocals`: every sum is then over contiguous rows.
-#[inline(always)]
-fn factorise_q22(m: usize, ridge: i32, a: &[i16], factor: &mut [i32], row: &mut [i32], reciprocals: &mut [i32]) {
-    for i in 0..m {
-        let a = &a[i * m..][..=i];
-        let (above, li) = factor.split_at_mut(i * m);
-        let known = above.chunks_exact(m).zip(a).zip(li.iter_mut().zip(&*reciprocals));
-        for (j, ((above, &a), (l, &reciprocal))) in known.enumerate() {
-            row[j] = rounded((i64::from(a) << 41).wrapping_sub(dot_i64(&row[..j], above)));
-            *l = rounded(mul_wide(row[j], reciprocal));
-        }
-        let diagonal = (i64::from(a[i]) << 41) + (i64::from(ridge) << 34);
-        let pivot = rounded(diagonal.wrapping_sub(dot_i64(&row[..i], &li[..i]))).max(ridge << 8);
-        let zeros = pivot.leading_zeros();
-        reciprocals[i] = round_shift(i64::from(reciprocal((pivot as u32) << zeros)), 11 - zeros) as i32;
-        li[i] = 1 << 26;
-        for (j, above) in above.chunks_exact_mut(m).enumerate() {
-            above[i] = rounded(dot_i64(&li[j..i], &above[j..]).wrapping_neg());
-        }
-    }
 }
 
 #[cfg(test)]
@@ -614,18 +538,11 @@ pub(super) mod tests {
         inv
     }
 
-    fn ldlt_int(s: &InverseLdltQ22, a: &[i16]) -> Vec<i32> {
-        assert_eq!(s.signature().reason(), None);
-        let mut inv = vec![9; a.len()];
-        ldlt_q22(s, a, &mut inv, &mut vec![9; s.m * (s.m + 2)]);
-        inv
-    }
-
     // Well, middling and badly conditioned, as the golden vectors are.
     const CONDITIONS: [(usize, f64); 3] = [(32, 0.6), (8, 0.6), (4, 0.25)];
 
     #[test]
-    fn integer_inverses_follow_f64() {
+    fn integer_newton_follows_f64() {
         let ridge = f64::from(RIDGE_Q22) / 4_194_304.0;
         for m in [1, 4, 16, 49] {
             for (dim, scale) in CONDITIONS {
@@ -633,11 +550,9 @@ pub(super) mod tests {
                 let newton = InverseNewtonQ22 { heads: 2, m, iterations: 20, ridge: RIDGE_Q22 };
                 let reference = InverseNewton { count: 2, m, iterations: 20, ridge: ridge as f32 };
                 let e = error(&newton_int(&newton, &a), &newton_reference(&reference, &real(&a)));
-                let direct = ldlt_int(&InverseLdltQ22 { heads: 2, m, ridge: RIDGE_Q22 }, &a);
-                let e2 = error(&direct, &inverse_reference(m, ridge as f32, &real(&a)));
                 // Half a unit of Q22, and f32-like growth where the condition number is 1e3 and more.
                 let bound = if scale < 0.5 { 1e-5 } else { 3e-7 };
-                assert!(e < bound && e2 < bound, "m {m} dim {dim}: Newton {e:.1e}, direct {e2:.1e} off");
+                assert!(e < bound, "m {m} dim {dim}: {e:.1e} off");
             }
         }
     }
@@ -656,31 +571,28 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn integer_inverses_of_equal_landmarks() {
+    fn integer_inverse_of_equal_landmarks() {
         // The largest inverse there is: 1 / ridge - 1 / (ridge (m + ridge)) = 240 on the diagonal.
         let (m, ridge) = (16, 1 << 14);
         let a = vec![32767; m * m];
         let want = inverse_reference(m, 1.0 / 256.0, &real(&a));
-        // The condition number, 4096, times the rounding of L in Q26.
+        // The condition number is 4096.
         let bound = 4096.0 * 2f64.powi(-27);
-        assert!(error(&ldlt_int(&InverseLdltQ22 { heads: 1, m, ridge }, &a), &want) < bound);
         let newton = InverseNewtonQ22 { heads: 1, m, iterations: 40, ridge };
         assert!(error(&newton_int(&newton, &a), &want) < bound);
     }
 
     #[test]
-    fn integer_inverses_survive_what_is_no_gram_matrix() {
+    fn integer_inverse_survives_what_is_no_gram_matrix() {
         for m in [1, 7, 255] {
             for ridge in [1 << 14, 1 << 22] {
                 let matrices = [vec![i16::MIN; m * m], vec![0; m * m], vec![i16::MAX; m * m], ints("a", m * m)];
                 for a in matrices {
-                    ldlt_int(&InverseLdltQ22 { heads: 1, m, ridge }, &a);
                     newton_int(&InverseNewtonQ22 { heads: 1, m, iterations: 3, ridge }, &a);
                 }
             }
         }
-        assert!(InverseLdltQ22 { heads: 1, m: 256, ridge: 1 << 16 }.signature().reason().is_some());
-        assert!(InverseLdltQ22 { heads: 1, m: 4, ridge: (1 << 14) - 1 }.signature().reason().is_some());
+        assert!(InverseNewtonQ22 { heads: 1, m: 256, iterations: 20, ridge: 1 << 16 }.signature().reason().is_some());
         assert!(InverseNewtonQ22 { heads: 1, m: 4, iterations: 20, ridge: -1 }.signature().reason().is_some());
     }
 }

@@ -605,9 +605,10 @@ shape! {
     /// Integer [`KernelApply`] of one image: `q i8[n, heads*d]`, `l i8[m, heads*d]`,
     /// `u i16[heads, m, d]`, `e i32[heads, d]` -> `y i8[n, heads*d]`, with scratch.
     ///
-    /// `u` and `e` are those of [`ProductQ22`](super::product::ProductQ22), whose bound on the columns of
+    /// `u` and `e` are those of [`NarrowI16`](super::solve::NarrowI16) or
+    /// [`ProductQ22`](super::product::ProductQ22), whose bound on the columns of
     /// `u` keeps `S = sum_j k_ij u_jc` inside 32 bits (of any other `u` it wraps); `k_ij` is that of [`AccumulateI8`]. With
-    /// `t = out_shift + 37 - e_c` (the 37 are `k`'s 15 and the inverse's 22 fraction bits):
+    /// `t = out_shift + 37 - e_c` (the 37 are `k`'s 15 fraction bits and the 22 of `u` at `e = 0`):
     /// `y_ic = clamp(zero + round_shift(S out_multiplier, max(t, 0)), lo, hi)`, and `clamp(zero, lo, hi)` where
     /// `t > 62`; exact in 64 bits.
     ///
@@ -708,7 +709,7 @@ fn apply_plain(k: &Kernel<'_>, q: &[i8], u: &[i16], outputs: Outputs<'_>, y: &mu
         sums.fill(0);
         for (value, u) in rows.row(q).zip(u.chunks_exact(k.d)) {
             for (sum, &u) in sums.iter_mut().zip(u) {
-                // Wraps only for a `u` that is not of `ProductQ22`.
+                // Wraps only for a `u` that is of neither.
                 *sum = sum.wrapping_add(value * i32::from(u));
             }
         }
@@ -725,7 +726,7 @@ mod tests {
     use crate::math::fixed::{Multiplier, exp2_neg};
     use crate::math::random::Stream;
     use crate::ops::testing::{Reals, assert_close, check_gradients, ints, reals};
-    use crate::ops::{gram, inverse, product};
+    use crate::ops::{gram, inverse, product, solve};
 
     const SHAPES: [[usize; 5]; 5] =
         [[1, 1, 1, 1, 1], [2, 5, 3, 2, 3], [1, 64, 2, 1, 4], [1, 70, 4, 2, 5], [2, 129, 3, 1, 9]];
@@ -1022,20 +1023,22 @@ mod tests {
         let v = if rough { ints("v", n * width) } else { smooth(2, side, width, 40.0) };
         let l = pooled(&q, side, width, grid);
 
-        let (mut a, mut inv) = (vec![0; heads * m * m], vec![0; heads * m * m]);
-        gram::forward_i8(&gram::GramI8 { m, heads, d, multiplier, shift }, &l, &mut a);
-        let mut scratch = vec![0; m * (m + 2)];
-        if newton {
-            let s = inverse::InverseNewtonQ22 { heads, m, iterations: 20, ridge };
-            inverse::newton_q22(&s, &a, &mut inv, &mut scratch[..m * (m + 1)]);
-        } else {
-            inverse::ldlt_q22(&inverse::InverseLdltQ22 { heads, m, ridge }, &a, &mut inv, &mut scratch);
-        }
         let w_shift = AccumulateI8::w_shift(n);
         let w = accumulate_int(&AccumulateI8 { n, m, heads, d, multiplier, shift, w_shift }, &q, &l, &v);
-        let (mut u, mut e) = (vec![0; heads * m * d], vec![0; heads * d]);
-        let s = product::ProductQ22 { heads, m, d };
-        product::forward_q22(&s, &inv, &w, &mut u, &mut e, &mut scratch[..3 * m]);
+        let (u, e) = if newton {
+            let (mut a, mut inv) = (vec![0; heads * m * m], vec![0; heads * m * m]);
+            gram::forward_i8(&gram::GramI8 { m, heads, d, multiplier, shift }, &l, &mut a);
+            let s = inverse::InverseNewtonQ22 { heads, m, iterations: 20, ridge };
+            inverse::newton_q22(&s, &a, &mut inv, &mut vec![0; m * (m + 1)]);
+            let (mut u, mut e) = (vec![0; heads * m * d], vec![0; heads * d]);
+            let s = product::ProductQ22 { heads, m, d };
+            product::forward_q22(&s, &inv, &w, &mut u, &mut e, &mut vec![0; 3 * m]);
+            (u, e)
+        } else {
+            let mut a = vec![0; heads * m * (m + 1) / 2];
+            gram::triangle_i8(&gram::GramTriangleI8 { m, heads, d, multiplier, shift }, &l, &mut a);
+            solve::tests::solution([heads, m, d], ridge, a, w)
+        };
 
         let real = |x: &[i8], scale: f64| -> Vec<f64> { x.iter().map(|&x| f64::from(x) * scale).collect() };
         let (q_real, l_real) = (real(&q, scale), real(&l, scale));
@@ -1081,15 +1084,11 @@ mod tests {
         for value in [-128i8, 127] {
             let (q, l) = (vec![value; n * d], vec![value; m * d]);
             let (multiplier, shift) = exponent(0.02);
-            let (mut a, mut inv) = (vec![0; m * m], vec![0; m * m]);
-            gram::forward_i8(&gram::GramI8 { m, heads: 1, d, multiplier, shift }, &l, &mut a);
-            let s = inverse::InverseLdltQ22 { heads: 1, m, ridge: 41943 };
-            inverse::ldlt_q22(&s, &a, &mut inv, &mut vec![0; m * (m + 2)]);
+            let mut a = vec![0; m * (m + 1) / 2];
+            gram::triangle_i8(&gram::GramTriangleI8 { m, heads: 1, d, multiplier, shift }, &l, &mut a);
             let w_shift = AccumulateI8::w_shift(n);
             let w = accumulate_int(&AccumulateI8 { n, m, heads: 1, d, multiplier, shift, w_shift }, &q, &l, &q);
-            let (mut u, mut e) = (vec![0; m * d], vec![0; d]);
-            let s = product::ProductQ22 { heads: 1, m, d };
-            product::forward_q22(&s, &inv, &w, &mut u, &mut e, &mut vec![0; 3 * m]);
+            let (u, e) = solve::tests::solution([1, m, d], 41943, a, w);
             let out = Multiplier::from_f64(2f64.powi(w_shift - 15) / n as f64).unwrap();
             let (out_multiplier, out_shift, zero, lo, hi) = (out.value, out.shift as i32, 0, -128, 127);
             let s = ApplyI8 { n, m, heads: 1, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi };

@@ -307,6 +307,7 @@ pub mod rescale;
 pub mod resize;
 pub mod scale;
 pub mod softmax_attention;
+pub mod solve;
 pub mod sym_norm;
 pub mod table;
 pub mod tokens;

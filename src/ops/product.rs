@@ -145,17 +145,10 @@ pub fn forward_q22(s: &ProductQ22, inv: &[i32], w: &[i32], u: &mut [i16], e: &mu
             }
             // Below this shift the largest value would not fit 15 bits.
             let least = (u64::BITS - bits.leading_zeros()).saturating_sub(16);
-            // Twice the shifted values, at most 2^17.
-            let mut twice = 0;
             for (x, &sum) in column.iter_mut().zip(&*sums) {
                 *x = if least > 0 { join(sum) >> (least - 1) } else { join(sum) << 1 } as i32;
-                twice += x.unsigned_abs();
             }
-            // Rounding takes at most half from each magnitude: below this shift their sum would be too large.
-            let mut more = u32::BITS - (twice / (2 * (65536 + MAX_LANDMARKS as u32))).leading_zeros();
-            while !fits(column, more) {
-                more += 1;
-            }
+            let more = narrowing(column.iter().copied());
             for (u, &x) in u.iter_mut().skip(c).step_by(d).zip(&*column) {
                 *u = half_up(x >> more) as i16;
             }
@@ -166,19 +159,29 @@ pub fn forward_q22(s: &ProductQ22, inv: &[i32], w: &[i32], u: &mut [i16], e: &mu
 
 /// `x / 2`, rounded to nearest, ties up: with `x = floor(y / 2^(s-1))` this is `round_shift(y, s)`.
 #[inline(always)]
-fn half_up(x: i32) -> i32 {
+pub(super) fn half_up(x: i32) -> i32 {
     (x + 1) >> 1
 }
 
-/// Whether the halves of a column shifted by `shift` fit 16 bits and their magnitudes sum to at most 65535.
-fn fits(column: &[i32], shift: u32) -> bool {
-    let (mut sum, mut top) = (0, 0);
-    for &x in column {
-        let value = half_up(x >> shift).unsigned_abs();
-        sum += value;
-        top = value.max(top);
+/// The smallest shift, from 0, after which the rounded halves of a column fit 16 bits and their magnitudes sum to
+/// at most 65535; no value is above 2^17 in magnitude.
+pub(super) fn narrowing(twice: impl Iterator<Item = i32> + Clone) -> u32 {
+    let sum: u32 = twice.clone().map(i32::unsigned_abs).sum();
+    // Rounding takes at most half from each magnitude: below this shift their sum would be too large.
+    let mut shift = u32::BITS - (sum / (2 * (65536 + MAX_LANDMARKS as u32))).leading_zeros();
+    let fits = |shift: u32| {
+        let (mut sum, mut top) = (0, 0);
+        for x in twice.clone() {
+            let value = half_up(x >> shift).unsigned_abs();
+            sum += value;
+            top = value.max(top);
+        }
+        top <= 32767 && sum <= 65535
+    };
+    while !fits(shift) {
+        shift += 1;
     }
-    top <= 32767 && sum <= 65535
+    shift
 }
 
 fn split(x: i64) -> [i32; 2] {

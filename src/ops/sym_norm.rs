@@ -1,7 +1,7 @@
 //! SOFT++'s symmetric normalisation of the inverse, `D^-1/2 V D^-1/2` with `D` the row sums of the
 //! landmark Gram matrix.
 
-use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS};
+use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, triangle};
 use super::{Signature, f32s, i16s, i32s};
 use crate::math::fixed::{round_shift, rsqrt, saturate_i32};
 use crate::math::float::sqrt;
@@ -128,10 +128,7 @@ pub fn forward_q22(s: &SymNormQ22, a: &[i16], inv: &mut [i32]) {
     let m = s.m;
     for (a, inv) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)) {
         for (i, a) in a.chunks_exact(m).enumerate() {
-            // A Gram matrix has row sums of 1 and above; 1/2 keeps any other from overflowing.
-            let sum = a.iter().map(|&a| i32::from(a)).sum::<i32>().max(1 << 14);
-            let (mantissa, exponent) = rsqrt(2 * sum as u64);
-            let scale = round_shift(i64::from(mantissa), (exponent - 38) as u32);
+            let scale = i64::from(scale_q30(a.iter().map(|&a| i32::from(a)).sum()));
             let scaled = |x: i32| saturate_i32(round_shift(i64::from(x) * scale, 30));
             for x in &mut inv[i * m..][..m] {
                 *x = scaled(*x);
@@ -140,6 +137,65 @@ pub fn forward_q22(s: &SymNormQ22, a: &[i16], inv: &mut [i32]) {
                 *x = scaled(*x);
             }
         }
+    }
+}
+
+/// `1 / sqrt(D)` in Q30 of a row sum in Q15.
+#[inline(never)]
+fn scale_q30(sum: i32) -> i32 {
+    // A Gram matrix has row sums of 1 and above; 1/2 keeps any other from overflowing.
+    let (mantissa, exponent) = rsqrt(2 * sum.max(1 << 14) as u64);
+    round_shift(i64::from(mantissa), (exponent - 38) as u32) as i32
+}
+
+shape! {
+    /// What [`SymNormQ22`] multiplies rows and columns by, for [`SolveQ26`](super::solve::SolveQ26): the lower triangle
+    /// `a i32[heads, m (m + 1) / 2]` of [`GramTriangleI8`](super::gram::GramTriangleI8) in Q15 -> `s i32[heads, m]`
+    /// in Q30.
+    ///
+    /// With `D = max(16384, sum_j a_ij)`, where `a_ij = a_ji` and the sum is of 32 bits, and `(mantissa, exponent) =
+    /// rsqrt(2 D)`: `s_i = round_shift(mantissa, exponent - 38)`. For a Gram matrix that is between `2^26` and
+    /// `2^30 (1 + 2^-15)`.
+    pub struct SymScaleQ30 {
+        /// Heads.
+        pub heads: usize,
+        /// Landmarks, at most 255.
+        pub m: usize,
+    }
+}
+
+impl SymScaleQ30 {
+    /// Input `a`; output `s`.
+    pub const fn signature(&self) -> Signature {
+        let Self { heads, m } = *self;
+        if m > MAX_LANDMARKS {
+            return Signature::invalid(TOO_MANY_LANDMARKS);
+        }
+        Signature::new(&[i32s(&[heads, triangle(m)])], &[i32s(&[heads, m])])
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        0
+    }
+}
+
+/// Integer forward in Q30, exactly as [`SymScaleQ30`] says.
+pub fn scale_triangle_q30(s: &SymScaleQ30, a: &[i32], scale: &mut [i32]) {
+    let m = s.m;
+    for (a, sums) in a.chunks_exact(triangle(m)).zip(scale.chunks_exact_mut(m)) {
+        sums.fill(0);
+        for i in 0..m {
+            let row = &a[triangle(i)..][..=i];
+            // Wraps only for what is no Gram matrix.
+            for (j, &a) in row.iter().enumerate() {
+                sums[i] = sums[i].wrapping_add(a);
+                if j < i {
+                    sums[j] = sums[j].wrapping_add(a);
+                }
+            }
+        }
+        sums.iter_mut().for_each(|sum| *sum = scale_q30(*sum));
     }
 }
 
@@ -198,6 +254,22 @@ mod tests {
             let a_real: Vec<f64> = a.iter().map(|&v| f64::from(v) / 32768.0).collect();
             let want = reference(&SymNorm { count: heads, m }, &real(&inv), &a_real);
             forward_q22(&SymNormQ22 { heads, m }, &a, &mut inv);
+
+            let lower = |a: &[i16]| -> Vec<i32> {
+                (0..m).flat_map(|i| a[i * m..][..=i].iter().map(|&a| i32::from(a))).collect()
+            };
+            let triangles: Vec<i32> = a.chunks(m * m).flat_map(lower).collect();
+            let mut scale = vec![9; heads * m];
+            scale_triangle_q30(&SymScaleQ30 { heads, m }, &triangles, &mut scale);
+            for (at, scale) in scale.iter().enumerate() {
+                let (b, i) = (at / m, at % m);
+                let a = |j: usize| a_real[(b * m + i.max(j)) * m + i.min(j)];
+                let want = 2f64.powi(30) / (0..m).map(a).sum::<f64>().sqrt();
+                assert!(
+                    (f64::from(*scale) - want).abs() < 1.0 + want * 2f64.powi(-26),
+                    "{at}: {scale}, right is {want}"
+                );
+            }
             for (i, (got, want)) in inv.iter().zip(want).enumerate() {
                 // Two roundings, and roots that are right to 27 bits.
                 assert!(
@@ -215,6 +287,10 @@ mod tests {
             forward_q22(&SymNormQ22 { heads: 1, m: 2 }, &[fill; 4], &mut inv);
             assert!(inv[0] > 0 && inv[1] < 0);
         }
+        for fill in [i32::MIN, 0, i32::MAX] {
+            scale_triangle_q30(&SymScaleQ30 { heads: 1, m: 2 }, &[fill; 3], &mut [0; 2]);
+        }
+        assert!(SymScaleQ30 { heads: 1, m: 256 }.signature().reason().is_some());
         assert!(SymNormQ22 { heads: 1, m: 256 }.signature().reason().is_some());
     }
 }

@@ -201,11 +201,15 @@ op_table! {
     83 SoftmaxAttentionI8 = softmax_attention::SoftmaxAttentionI8,
     84 GramI8 = gram::GramI8,
     85 InverseNewtonQ22 = inverse::InverseNewtonQ22,
-    86 InverseLdltQ22 = inverse::InverseLdltQ22,
     87 SymNormQ22 = sym_norm::SymNormQ22,
     88 AccumulateI8 = kernel::AccumulateI8,
     89 ProductQ22 = product::ProductQ22,
     90 ApplyI8 = kernel::ApplyI8,
+    91 GramTriangleI8 = gram::GramTriangleI8,
+    92 FactorQ26 = solve::FactorQ26,
+    93 SolveQ26 = solve::SolveQ26,
+    94 NarrowI16 = solve::NarrowI16,
+    95 SymScaleQ30 = sym_norm::SymScaleQ30,
 }
 
 impl Op {

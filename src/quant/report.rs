@@ -6,7 +6,7 @@ use crate::engine::{Buffer, Executor, Memory, elements, elements_mut};
 use crate::error::HostError;
 use crate::format::{self, View};
 use crate::ops::{DType, Tick};
-use crate::program::{Kind, Plan, Program, Space, TensorId};
+use crate::program::{Kind, Op, Plan, Program, Space, TensorId};
 use std::string::{String, ToString};
 use std::vec;
 use std::vec::Vec;
@@ -39,7 +39,7 @@ pub struct InverseReport {
     /// Largest `|(A + ridge I) V - I|` (Frobenius, over sqrt(m)) of the f32 inverse. Newton's
     /// iteration has not converged where this is not small: it then regularises.
     pub residual_f32: f64,
-    /// The same of the integer inverse.
+    /// The same of the integer inverse, or where it is applied by its factors, of the inverse of these.
     pub residual_integer: f64,
 }
 
@@ -88,11 +88,16 @@ pub fn report(
         let raw = &truth[frozen.inputs[0].index()];
         write_raw(view.input(0).dtype, raw, executor.tensor_mut(view.input_id(0)).unwrap_or_default());
 
-        let mut which = 0;
+        let (mut which, mut kernel) = (0, Vec::new());
         executor.run_watched(0..view.n_ops(), &Tick::default(), |_, record, executor| {
             let Some(id) = record.operand(record.n_ins()) else { return true };
             let t = view.tensor(id);
             let got = dequantised(t.dtype, executor.tensor(id), f64::from(t.scale), t.zero);
+            let (got, factors) = match record.decode() {
+                Op::GramTriangleI8(s) => (symmetric(s.m, &got), None),
+                Op::FactorQ26(s) => (Vec::new(), Some((s.m, got))),
+                _ => (got, None),
+            };
             // A product has an exponent per column: its integers alone do not give its values.
             let alone = record.kind != Kind::ProductQ22;
             if let Some(twin) = twins[id].filter(|twin| alone && truth[twin.index()].len() == got.len()) {
@@ -101,19 +106,24 @@ pub fn report(
                     power[id].1 += (g - f64::from(*w)).powi(2);
                 }
             }
-            if record.kind.name().starts_with("Inverse")
-                && let (Some(a), Some(twin)) = (record.operand(0), twins[id])
-            {
+            let inverts = factors.is_some() || record.kind.name().starts_with("Inverse");
+            if let (true, Some(a), Some(twin)) = (inverts, record.operand(0), twins[id]) {
                 let node = frozen.nodes.iter().find(|n| n.outs[0] == Some(twin)).expect("an op writes it");
                 let a_f32 = &truth[node.ins[0].expect("a").index()];
                 let ridge = match node.op {
-                    crate::program::Op::InverseNewton(s) => s.ridge,
-                    crate::program::Op::InverseLdlt(s) => s.ridge,
+                    Op::InverseNewton(s) => s.ridge,
+                    Op::InverseLdlt(s) => s.ridge,
                     _ => 0.0,
                 };
                 let m = *frozen.tensor(twin).shape.last().expect("a matrix");
                 let a_record = view.tensor(a);
-                let a_int = dequantised(a_record.dtype, executor.tensor(a), f64::from(a_record.scale), 0);
+                let (a_int, got) = match &factors {
+                    // In place: the kernel is the one that was written before.
+                    Some((m, factors)) => (core::mem::take(&mut kernel), inverse_of(*m, factors)),
+                    None => {
+                        (dequantised(a_record.dtype, executor.tensor(a), f64::from(a_record.scale), 0), got.clone())
+                    }
+                };
                 let wide = |v: &[f32]| v.iter().map(|v| f64::from(*v)).collect::<Vec<f64>>();
                 let f32_residual = residual(&wide(a_f32), &wide(&truth[twin.index()]), m, f64::from(ridge));
                 let integer_residual = residual(&a_int, &got, m, f64::from(ridge));
@@ -125,6 +135,9 @@ pub fn report(
                 worst.residual_f32 = worst.residual_f32.max(f32_residual);
                 worst.residual_integer = worst.residual_integer.max(integer_residual);
                 which += 1;
+            }
+            if record.kind == Kind::GramTriangleI8 {
+                kernel = got;
             }
             true
         });
@@ -166,6 +179,36 @@ fn dequantised(dtype: DType, bytes: &[u8], scale: f64, zero: i32) -> Vec<f64> {
         DType::U8 => bytes.iter().map(|q| real(f64::from(*q))).collect(),
         DType::F32 => elements::<f32>(bytes).iter().map(|q| f64::from(*q)).collect(),
     }
+}
+
+/// The matrices whose lower triangles these are.
+fn symmetric(m: usize, triangles: &[f64]) -> Vec<f64> {
+    let at = |i: usize, j: usize| i.max(j) * (i.max(j) + 1) / 2 + i.min(j);
+    let matrix = |lower: &[f64]| (0..m * m).map(|k| lower[at(k / m, k % m)]).collect::<Vec<f64>>();
+    triangles.chunks_exact(m * (m + 1) / 2).flat_map(matrix).collect()
+}
+
+/// The inverses of the matrices with these factors, which [`FactorQ26`](crate::ops::solve::FactorQ26) made: they
+/// were scaled as `L` is, in Q26, and the reciprocals of `D` are in Q22.
+fn inverse_of(m: usize, factors: &[f64]) -> Vec<f64> {
+    let mut inverses = Vec::new();
+    for f in factors.chunks_exact(m * (m + 1) / 2) {
+        let row = |i: usize| &f[i * (i + 1) / 2..][..=i];
+        let mut inverse = vec![0.0; m * m];
+        for (column, x) in inverse.chunks_exact_mut(m).enumerate() {
+            x[column] = 1.0;
+            for i in 0..m {
+                let sum: f64 = row(i)[..i].iter().zip(&*x).map(|(l, y)| l * y).sum();
+                x[i] -= sum;
+            }
+            for i in (0..m).rev() {
+                let sum: f64 = (i + 1..m).map(|k| row(k)[i] * x[k]).sum();
+                x[i] = x[i] * row(i)[i] * 16.0 - sum;
+            }
+        }
+        inverses.extend(inverse);
+    }
+    inverses
 }
 
 /// Largest `|(A + ridge I) V - I|_F / sqrt(m)` over the matrices of `a` and `v`.

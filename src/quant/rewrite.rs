@@ -446,6 +446,10 @@ impl<'a> Rewrite<'a> {
                 };
                 self.out.push(op, &[Some(x.id)], &[Some(y.id)]);
             }
+            // Made where the product with the direct inverse is, which needs them no earlier.
+            Op::Gram(_) if self.reads(y_id, |op| matches!(op, Op::InverseLdlt(_))) => {}
+            Op::InverseLdlt(_) => {}
+            Op::SymNorm(_) if self.direct(node.ins[0]).is_some() => {}
             Op::Gram(s) => {
                 let l = self.read(node.ins[0], DType::I8)?;
                 let a = self.add(y_id, DType::I16, ONE_Q15, 0);
@@ -457,10 +461,6 @@ impl<'a> Rewrite<'a> {
             Op::InverseNewton(ops::inverse::InverseNewton { count, m, iterations, ridge }) => {
                 let ridge = q22(ridge);
                 self.inverse(node, ops::inverse::InverseNewtonQ22 { heads: count, m, iterations, ridge }.into())?;
-            }
-            Op::InverseLdlt(ops::inverse::InverseLdlt { count, m, ridge }) => {
-                let ridge = q22(ridge);
-                self.inverse(node, ops::inverse::InverseLdltQ22 { heads: count, m, ridge }.into())?;
             }
             Op::SymNorm(s) => {
                 let v = self.read(node.ins[0], DType::I32)?;
@@ -481,20 +481,18 @@ impl<'a> Rewrite<'a> {
                 self.out.push(op, &[Some(q.id), Some(l.id), Some(v.id)], &[Some(w.id), scratch]);
             }
             Op::Product(s) => {
+                if let Some(direct) = self.direct(node.ins[0]) {
+                    return self.solve(node, s, direct);
+                }
                 let inverse = self.read(node.ins[0], DType::I32)?;
                 let w = self.read(node.ins[1], DType::I32)?;
                 // In units of w, times a power of two per column that travels beside it.
                 let u = self.add(y_id, DType::I16, w.scale, 0);
                 let op: Op = ops::product::ProductQ22 { heads: s.count, m: s.m, d: s.d }.into();
-                let exponents = self.out.add(
-                    format!("{}.exponents", self.name(y_id)),
-                    DType::I32,
-                    &[s.count, s.d],
-                    Role::Activation,
-                );
-                self.exponents[y_id.index()] = Some(exponents);
+                let exponents = self.part(y_id, "exponents", &[s.count, s.d]);
+                self.exponents[y_id.index()] = exponents;
                 let scratch = self.scratch(y_id, op, 2)?;
-                self.out.push(op, &[Some(inverse.id), Some(w.id)], &[Some(u.id), Some(exponents), scratch]);
+                self.out.push(op, &[Some(inverse.id), Some(w.id)], &[Some(u.id), exponents, scratch]);
             }
             Op::KernelApply(s) => {
                 let q = self.read(node.ins[0], DType::I8)?;
@@ -571,6 +569,81 @@ impl<'a> Rewrite<'a> {
         let scratch = self.scratch(y_id, op, 1)?;
         self.out.push(op, &[Some(a.id)], &[Some(v.id), scratch]);
         Ok(())
+    }
+
+    /// The op that writes a source tensor.
+    fn maker(&self, id: Option<TensorId>) -> Option<&'a Node> {
+        self.source.nodes.iter().find(|node| node.outs[0] == id)
+    }
+
+    /// Whether such an op reads a source tensor.
+    fn reads(&self, id: TensorId, is_such: impl Fn(Op) -> bool) -> bool {
+        self.source.nodes.iter().any(|node| node.ins.contains(&Some(id)) && is_such(node.op))
+    }
+
+    /// The direct inverse that this tensor is, or is after its symmetric normalisation.
+    fn direct(&self, id: Option<TensorId>) -> Option<Direct<'a>> {
+        let (mut inverse, mut is_normalised) = (self.maker(id)?, false);
+        if let Op::SymNorm(_) = inverse.op {
+            (inverse, is_normalised) = (self.maker(inverse.ins[0])?, true);
+        }
+        let gram = self.maker(inverse.ins[0])?;
+        match (inverse.op, gram.op) {
+            (Op::InverseLdlt(s), Op::Gram(shape)) => {
+                Some(Direct { id: inverse.outs[0]?, ridge: s.ridge, gram, shape, is_normalised })
+            }
+            _ => None,
+        }
+    }
+
+    /// The product with a direct inverse: kernel matrix, factors, substitutions, int16.
+    fn solve(&mut self, node: &Node, s: ops::product::Product, direct: Direct<'_>) -> Result<(), HostError> {
+        let y_id = node.outs[0].expect("the first output is never optional");
+        let Direct { id: f_id, ridge, gram, shape, is_normalised } = direct;
+        let (l, a_id) = (self.read(gram.ins[0], DType::I8)?, gram.outs[0].expect("a"));
+        let (heads, m, d) = (shape.heads, s.m, s.d);
+        let (multiplier, shift) = self.exponent(a_id, l.scale)?;
+        let op: Op = ops::gram::GramTriangleI8 { m, heads, d: shape.d, multiplier, shift }.into();
+        self.check(a_id, op)?;
+        let triangle = [op.signature().output(0).len as usize];
+        let a = self.named(a_id, &triangle, ONE_Q15);
+        self.out.push(op, &[Some(l.id)], &[a]);
+
+        let scale = if is_normalised { self.part(y_id, "scale", &[heads, m]) } else { None };
+        if is_normalised {
+            self.out.push(ops::sym_norm::SymScaleQ30 { heads, m }, &[a], &[scale]);
+        }
+        let op: Op = ops::solve::FactorQ26 { heads, m, ridge: q22(ridge) }.into();
+        let f = self.named(f_id, &triangle, f64::from(-26).exp2());
+        let scratch = self.scratch(f_id, op, 1)?;
+        self.out.push(op, &[a], &[f, scratch]);
+
+        let w = self.read(node.ins[1], DType::I32)?;
+        let op: Op = ops::solve::SolveQ26 { heads, m, d }.into();
+        let [x, shifts] =
+            [("solution", [heads, m, d]), ("shifts", [heads, 1, d])].map(|(name, shape)| self.part(y_id, name, &shape));
+        let scratch = self.scratch(y_id, op, 2)?;
+        self.out.push(op, &[Some(w.id), f, scale], &[x, shifts, scratch]);
+
+        // In units of w, times a power of two per column that travels beside it.
+        let op = ops::solve::NarrowI16 { heads, m, d };
+        let exponents = self.part(y_id, "exponents", &[heads, d]);
+        let u = self.add(y_id, DType::I16, w.scale, 0);
+        self.exponents[y_id.index()] = exponents;
+        self.out.push(op, &[shifts, x], &[exponents, Some(u.id)]);
+        Ok(())
+    }
+
+    /// An i32 tensor with the name of `id`, another shape and this scale.
+    fn named(&mut self, id: TensorId, shape: &[usize], scale: f64) -> Option<TensorId> {
+        let new = self.out.add(self.name(id), DType::I32, shape, Role::Activation);
+        self.out.tensors[new.index()].scale = scale as f32;
+        Some(new)
+    }
+
+    /// An i32 tensor that belongs to `id`.
+    fn part(&mut self, id: TensorId, part: &str, shape: &[usize]) -> Option<TensorId> {
+        Some(self.out.add(format!("{}.{part}", self.name(id)), DType::I32, shape, Role::Activation))
     }
 
     /// Refuses an op whose fields its integer form does not take.
@@ -680,6 +753,16 @@ const ONE_Q15: f64 = 1.0 / 32768.0;
 /// A ridge in Q22.
 fn q22(ridge: f32) -> i32 {
     (f64::from(ridge) * f64::from(1 << 22) + 0.5).floor() as i32
+}
+
+/// A direct inverse of the source.
+struct Direct<'a> {
+    id: TensorId,
+    ridge: f32,
+    /// The op that writes its matrix.
+    gram: &'a Node,
+    shape: ops::gram::Gram,
+    is_normalised: bool,
 }
 
 struct Requantised {

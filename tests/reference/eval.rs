@@ -51,7 +51,8 @@ impl<'f> Run<'f> {
 
     /// Runs one op.
     pub fn step(&mut self, op: &Op) {
-        let ins: Vec<Values> = op.ins.iter().map(|id| self.read(id.expect("no operand is optional"))).collect();
+        // Only last inputs are absent.
+        let ins: Vec<Values> = op.ins.iter().flatten().map(|id| self.read(*id)).collect();
         let ins: Vec<&Values> = ins.iter().collect();
         for tensor in op.outs.iter().flatten().map(|id| &self.file.tensors[*id]) {
             self.arena[tensor.offset..][..tensor.len * tensor.dtype.bytes()].fill(None);
@@ -73,10 +74,22 @@ impl<'f> Run<'f> {
             "SoftmaxAttentionI8" => softmax_attention(op, &ins),
             "GramI8" => gram(op, &ins),
             "InverseNewtonQ22" => per_matrix(op, ins[0], |a, m| newton(op, a, m)),
-            "InverseLdltQ22" => per_matrix(op, ins[0], |a, m| ldlt(op, a, m)),
             "SymNormQ22" => sym_norm(op, &ins),
             "AccumulateI8" => accumulate(op, &ins),
             "ApplyI8" => apply(op, &ins),
+            "GramTriangleI8" => lower(&gram(op, &ins), op.count("m")),
+            "FactorQ26" => factor(op, ins[0]),
+            "SolveQ26" => {
+                let (x, exponents) = solve(op, &ins);
+                self.set(op.outs[1].expect("an output"), exponents);
+                x
+            }
+            "SymScaleQ30" => sym_scale(op, ins[0]),
+            "NarrowI16" => {
+                let (u, exponents) = narrow(op, &ins);
+                self.set(op.outs[1].expect("an output"), u);
+                exponents
+            }
             "ProductQ22" => {
                 let (u, exponents) = product(op, &ins);
                 self.set(op.outs[1].expect("an output"), exponents);
@@ -430,37 +443,93 @@ fn newton(op: &Op, a: &[i64], m: usize) -> Values {
     v.iter().map(|v| round_shift(i128::from(*v), f - 22) as i64).collect()
 }
 
-fn ldlt(op: &Op, a: &[i64], m: usize) -> Values {
-    let ridge = op.field("ridge");
-    let value = |x: i128| saturate_32(round_shift(x, 26));
-    let product = |a: i64, b: i64| i128::from(a) * i128::from(b);
-    let (mut l, mut w) = (vec![vec![0; m]; m], vec![vec![0; m]; m]);
-    let mut r = vec![0; m];
-    for i in 0..m {
-        let mut u: Values = vec![];
-        for j in 0..i {
-            let sum: i128 = (0..j).map(|k| product(u[k], l[j][k])).sum();
-            u.push(value((i128::from(a[i * m + j]) << 41) - sum));
-            l[i][j] = value(product(u[j], r[j]));
-        }
-        let sum: i128 = (0..i).map(|k| product(u[k], l[i][k])).sum();
-        let pivot = value((i128::from(a[i * m + i]) << 41) + (i128::from(ridge) << 34) - sum).max(ridge << 8);
-        let z = leading_zeros(pivot);
-        r[i] = saturate_32(round_shift(i128::from(reciprocal(pivot << z)), 11 - z));
-        (l[i][i], w[i][i]) = (1 << 26, 1 << 26);
-        let sum = |j: usize| (j..i).map(|k| product(l[i][k], w[k][j])).sum::<i128>();
-        let below: Values = (0..i).map(|j| value(-sum(j))).collect();
-        w[i][..i].copy_from_slice(&below);
-    }
-    let mut inverse = vec![0; m * m];
-    for i in 0..m {
-        for j in 0..=i {
-            let sum: i128 = (i..m).map(|k| product(value(product(w[k][i], r[k])), w[k][j])).sum();
-            inverse[i * m + j] = value(sum);
-            inverse[j * m + i] = inverse[i * m + j];
+fn sym_scale(op: &Op, a: &Values) -> Values {
+    let m = op.count("m");
+    let mut scales = vec![];
+    for a in a.chunks(packed(m, 0)) {
+        for i in 0..m {
+            let sum: i64 = (0..m).map(|j| a[packed(i.max(j), i.min(j))]).sum();
+            let (mantissa, exponent) = rsqrt(2 * i64::from(sum as i32).max(16384) as u128);
+            scales.push(round_shift(mantissa.into(), exponent - 38) as i64);
         }
     }
-    inverse
+    scales
+}
+
+/// The rows of every matrix, from their beginning to the diagonal.
+fn lower(matrices: &[i64], m: usize) -> Values {
+    let below = |(at, value): (usize, &i64)| (at % m <= at / m % m).then_some(*value);
+    matrices.iter().enumerate().filter_map(below).collect()
+}
+
+/// Where a packed triangle has row `i`, column `j`.
+fn packed(i: usize, j: usize) -> usize {
+    (0..=i).sum::<usize>() + j
+}
+
+fn factor(op: &Op, a: &Values) -> Values {
+    let (m, ridge) = (op.count("m"), i128::from(op.field("ridge")));
+    let mut triangles = vec![];
+    for a in a.chunks(packed(m, 0)) {
+        let a = |i: usize, j: usize| i128::from(a[packed(i, j)]);
+        let (mut l, mut r) = (vec![vec![0i128; m]; m], vec![0i128; m]);
+        for i in 0..m {
+            let mut u: Vec<i128> = vec![];
+            for j in 0..i {
+                let sum: i128 = (0..j).map(|k| u[k] * l[j][k]).sum();
+                u.push(saturate_32(round_shift((a(i, j) << 41) - sum, 26)).into());
+                l[i][j] = saturate_32(round_shift(u[j] * r[j], 26)).into();
+            }
+            let sum: i128 = (0..i).map(|k| u[k] * l[i][k]).sum();
+            let pivot = saturate_32(round_shift((a(i, i) << 41) + (ridge << 34) - sum, 26));
+            let pivot = pivot.max((ridge << 8) as i64);
+            let z = leading_zeros(pivot);
+            r[i] = round_shift(reciprocal(pivot << z).into(), 11 - z);
+            triangles.extend(l[i][..i].iter().chain([&r[i]]).map(|value| *value as i64));
+        }
+    }
+    triangles
+}
+
+fn solve(op: &Op, ins: &[&Values]) -> (Values, Values) {
+    let (m, heads, d) = (op.count("m"), op.count("heads"), op.count("d"));
+    let (mut x, mut e) = (vec![0; heads * m * d], vec![0; heads * d]);
+    for head in 0..heads {
+        let f = |i: usize, j: usize| i128::from(ins[1][head * packed(m, 0) + packed(i, j)]);
+        let value = |sum: i128| i128::from(saturate_32(round_shift(sum, 26)));
+        for c in 0..d {
+            let s = |i: usize| ins.get(2).map_or(1 << 30, |s| s[head * m + i]);
+            let w: Values = (0..m).map(|i| ins[0][(head * m + i) * d + c] * s(i)).collect();
+            let b = 0.max(bits(w.iter().map(|w| w.abs()).max().unwrap()) - 30);
+            let mut y: Vec<i128> = vec![];
+            for (i, w) in w.iter().enumerate() {
+                let sum: i128 = (0..i).map(|k| f(i, k) * y[k]).sum();
+                y.push(value((round_shift((*w).into(), b + 12) << 26) - sum));
+            }
+            for i in (0..m).rev() {
+                // What lies behind is of `z` already.
+                let sum: i128 = (i + 1..m).map(|k| f(k, i) * y[k]).sum();
+                y[i] = value(16 * y[i] * f(i, i) - sum);
+                x[(head * m + i) * d + c] = saturate_32(round_shift(y[i] * i128::from(s(i)), 30));
+            }
+            e[head * d + c] = b + 4;
+        }
+    }
+    (x, e)
+}
+
+fn narrow(op: &Op, ins: &[&Values]) -> (Values, Values) {
+    let (m, d) = (op.count("m"), op.count("d"));
+    let (mut u, mut exponents) = (vec![0; ins[1].len()], vec![]);
+    for (column, e) in ins[0].iter().enumerate() {
+        let places = |i: usize| (column / d * m + i) * d + column % d;
+        let shifted = |t: i64| (0..m).map(move |i| round_shift(ins[1][places(i)].into(), t) as i64);
+        let fits = |t: &i64| shifted(*t).all(|u| u.abs() <= 32767) && shifted(*t).map(i64::abs).sum::<i64>() <= 65535;
+        let t = (0..).find(fits).unwrap();
+        shifted(t).enumerate().for_each(|(i, value)| u[places(i)] = value);
+        exponents.push(saturate_32((e + t).into()));
+    }
+    (u, exponents)
 }
 
 fn sym_norm(op: &Op, ins: &[&Values]) -> Values {

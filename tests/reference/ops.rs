@@ -5,9 +5,9 @@ use softedge::ops::DType;
 use softedge::ops::add::{AddI8, AddI16, AddI16I8};
 use softedge::ops::conv::{ConvI8, ConvI16};
 use softedge::ops::depthwise::{DepthwiseI8, DepthwiseI16};
-use softedge::ops::gram::GramI8;
+use softedge::ops::gram::{GramI8, GramTriangleI8};
 use softedge::ops::input::{InputI16, InputU8};
-use softedge::ops::inverse::{InverseLdltQ22, InverseNewtonQ22};
+use softedge::ops::inverse::InverseNewtonQ22;
 use softedge::ops::kernel::{AccumulateI8, ApplyI8};
 use softedge::ops::layer_norm::{LayerNormI8, LayerNormI16};
 use softedge::ops::linear::{LinearI8, LinearI16};
@@ -15,7 +15,8 @@ use softedge::ops::pool::{AvgPoolI8, AvgPoolI16, MaxPoolI8};
 use softedge::ops::product::ProductQ22;
 use softedge::ops::rescale::{RescaleI8, RescaleI8I16, RescaleI16I8};
 use softedge::ops::softmax_attention::SoftmaxAttentionI8;
-use softedge::ops::sym_norm::SymNormQ22;
+use softedge::ops::solve::{FactorQ26, NarrowI16, SolveQ26};
+use softedge::ops::sym_norm::{SymNormQ22, SymScaleQ30};
 use softedge::ops::table::TableI8;
 use softedge::ops::tokens::{PrependI16, TakeI8, TakeI16};
 use softedge::program::{Op, Program, Role, TensorId};
@@ -61,7 +62,7 @@ fn mantissa(random: &mut Random) -> i32 {
     if random.once_in(9) { 0 } else { random.within(1 << 30, (1 << 31) - 1) as i32 }
 }
 
-/// Columns of `u` as `ProductQ22` leaves them: magnitudes of a column sum to 65535 at most.
+/// Columns of `u` as `ProductQ22` and `NarrowI16` leave them: magnitudes of a column sum to 65535 at most.
 fn columns(random: &mut Random, m: usize, len: u64) -> Vec<u8> {
     let most = (65535 / m as i64).min(32767);
     le_bytes((0..len).map(|_| random.within(-most, most)), DType::I16)
@@ -121,26 +122,34 @@ pub fn attention(random: &mut Random) -> Program {
         program.inputs.push(id);
         Some(id)
     });
-    let a = program.apply("a", GramI8 { m, heads, d, multiplier, shift }, &[l], &[heads, m, m]);
-    let ridge = random.one_of(&[1 << 14, 41943, 1 << 22]);
-    let inverse: Op = if random.once_in(2) {
-        InverseLdltQ22 { heads, m, ridge }.into()
-    } else {
-        let ridge = random.one_of(&[0, ridge]);
-        InverseNewtonQ22 { heads, m, iterations: random.size(24), ridge }.into()
-    };
-    let mut inverse = program.apply("inverse", inverse, &[Some(a)], &[heads, m, m]);
-    if random.once_in(2) {
-        inverse = program.apply("normalised", SymNormQ22 { heads, m }, &[Some(inverse), Some(a)], &[heads, m, m]);
-    }
     let op = AccumulateI8 { n, m, heads, d, multiplier, shift, w_shift: AccumulateI8::w_shift(n) };
     let w = program.apply("w", op, &[q, l, v], &[heads, m, d]);
-    let u = program.apply("u", ProductQ22 { heads, m, d }, &[Some(inverse), Some(w)], &[heads, m, d]);
-    let exponents = program.nodes.last().expect("the product").outs[1];
+    let ridge = random.one_of(&[1 << 14, 41943, 1 << 22]);
+    let (u, exponents) = if random.once_in(2) {
+        let triangle = [heads, m * (m + 1) / 2];
+        let a = program.apply("a", GramTriangleI8 { m, heads, d, multiplier, shift }, &[l], &triangle);
+        let scale = SymScaleQ30 { heads, m };
+        let scale = random.once_in(2).then(|| program.apply("scale", scale, &[Some(a)], &[heads, m]));
+        let factor = program.apply("factor", FactorQ26 { heads, m, ridge }, &[Some(a)], &triangle);
+        let x = program.apply("x", SolveQ26 { heads, m, d }, &[Some(w), Some(factor), scale], &[heads, m, d]);
+        let shifts = program.nodes.last().expect("the solution").outs[1];
+        let e = program.apply("exponents", NarrowI16 { heads, m, d }, &[shifts, Some(x)], &[heads, d]);
+        (program.nodes.last().expect("the narrow solution").outs[1], Some(e))
+    } else {
+        let a = program.apply("a", GramI8 { m, heads, d, multiplier, shift }, &[l], &[heads, m, m]);
+        let iterations = random.size(24);
+        let inverse = InverseNewtonQ22 { heads, m, iterations, ridge: random.one_of(&[0, ridge]) };
+        let mut inverse = program.apply("inverse", inverse, &[Some(a)], &[heads, m, m]);
+        if random.once_in(2) {
+            inverse = program.apply("normalised", SymNormQ22 { heads, m }, &[Some(inverse), Some(a)], &[heads, m, m]);
+        }
+        let u = program.apply("u", ProductQ22 { heads, m, d }, &[Some(inverse), Some(w)], &[heads, m, d]);
+        (Some(u), program.nodes.last().expect("the product").outs[1])
+    };
     let [zero, lo, hi] = bounds(random);
     let (out_multiplier, out_shift) = (mantissa(random), random.within(16, 40) as i32);
     let op = ApplyI8 { n, m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi };
-    let y = program.apply("y", op, &[q, l, Some(u), exponents], &[n, heads * d]);
+    let y = program.apply("y", op, &[q, l, u, exponents], &[n, heads * d]);
     program.outputs.push(y);
     program
 }
@@ -229,6 +238,8 @@ pub const SHAPES: &[Shape] = &[
         SoftmaxAttentionI8 { n, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi }.into()
     },
     |r| ProductQ22 { heads: r.size(3), m: r.size(20), d: r.size(9) }.into(),
+    |r| NarrowI16 { heads: r.size(3), m: r.size(20), d: r.size(9) }.into(),
+    |r| SymScaleQ30 { heads: r.size(3), m: r.size(20) }.into(),
     |r| SymNormQ22 { heads: r.size(3), m: r.size(20) }.into(),
     |r| {
         let (multiplier, shift) = exponent(r);

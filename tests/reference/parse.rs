@@ -125,11 +125,15 @@ const OPS: &[(u16, &str, &str)] = &[
     (83, "SoftmaxAttentionI8", "n heads d multiplier shift out_multiplier out_shift zero lo hi"),
     (84, "GramI8", "m heads d multiplier shift"),
     (85, "InverseNewtonQ22", "heads m iterations ridge"),
-    (86, "InverseLdltQ22", "heads m ridge"),
     (87, "SymNormQ22", "heads m"),
     (88, "AccumulateI8", "n m heads d multiplier shift w_shift"),
     (89, "ProductQ22", "heads m d"),
     (90, "ApplyI8", "n m heads d multiplier shift out_multiplier out_shift zero lo hi"),
+    (91, "GramTriangleI8", "m heads d multiplier shift"),
+    (92, "FactorQ26", "heads m ridge"),
+    (93, "SolveQ26", "heads m d"),
+    (94, "NarrowI16", "heads m d"),
+    (95, "SymScaleQ30", "heads m"),
 ];
 
 /// Little-endian words from `at` on.

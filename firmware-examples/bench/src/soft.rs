@@ -1,13 +1,13 @@
 //! One head of SOFT's attention, int8 in and int8 out, as a quantised model computes it: landmarks by
-//! pooling, their Gram matrix, its direct inverse, and the two passes over the tokens.
+//! pooling, the first pass over the tokens, the product with the direct inverse of the landmarks' Gram matrix by
+//! its factors, and the second pass.
 
 use crate::memory::{Memory, room};
 use crate::{Meter, measure};
-use softedge::ops::gram::{self, GramI8};
-use softedge::ops::inverse::{self, InverseLdltQ22};
+use softedge::ops::gram::{self, GramTriangleI8};
 use softedge::ops::kernel::{self, AccumulateI8, ApplyI8};
 use softedge::ops::pool::{self, AvgPoolI8};
-use softedge::ops::product::{self, ProductQ22};
+use softedge::ops::solve::{self, FactorQ26, NarrowI16, SolveQ26};
 use softedge::ops::{DType, Signature, i8s, operand};
 
 /// The binary logarithm of e.
@@ -47,13 +47,13 @@ impl Soft {
         AvgPoolI8 { h: self.side, w: self.side, c: self.d, oh: self.grid, ow: self.grid }
     }
 
-    const fn gram(&self) -> GramI8 {
+    const fn gram(&self) -> GramTriangleI8 {
         let (multiplier, shift) = Self::EXPONENT;
-        GramI8 { m: self.m(), heads: 1, d: self.d, multiplier, shift }
+        GramTriangleI8 { m: self.m(), heads: 1, d: self.d, multiplier, shift }
     }
 
-    const fn inverse(&self) -> InverseLdltQ22 {
-        InverseLdltQ22 { heads: 1, m: self.m(), ridge: Self::RIDGE }
+    const fn factor(&self) -> FactorQ26 {
+        FactorQ26 { heads: 1, m: self.m(), ridge: Self::RIDGE }
     }
 
     const fn accumulate(&self) -> AccumulateI8 {
@@ -62,8 +62,12 @@ impl Soft {
         AccumulateI8 { n: self.n(), m: self.m(), heads: 1, d: self.d, multiplier, shift, w_shift }
     }
 
-    const fn product(&self) -> ProductQ22 {
-        ProductQ22 { heads: 1, m: self.m(), d: self.d }
+    const fn solve(&self) -> SolveQ26 {
+        SolveQ26 { heads: 1, m: self.m(), d: self.d }
+    }
+
+    const fn narrow(&self) -> NarrowI16 {
+        NarrowI16 { heads: 1, m: self.m(), d: self.d }
     }
 
     const fn apply(&self) -> ApplyI8 {
@@ -84,59 +88,63 @@ impl Soft {
     pub const fn macs(&self) -> u64 {
         self.pool().macs()
             + self.gram().macs()
-            + self.inverse().macs()
+            + self.factor().macs()
             + self.accumulate().macs()
-            + self.product().macs()
+            + self.solve().macs()
+            + self.narrow().macs()
             + self.apply().macs()
     }
 
-    /// Bytes of everything between the inputs and the output, in the two layers of [`Self::run`].
+    /// Bytes of everything between the inputs and the output, in the places of [`Self::run`].
     const fn scratch(&self) -> usize {
-        let (pool, gram, inverse) = (self.pool().signature(), self.gram().signature(), self.inverse().signature());
-        let (accumulate, product) = (self.accumulate().signature(), self.product().signature());
-        let first = room(inverse.output(0)) + room(gram.output(0)) + room(inverse.output(1));
-        let results = room(product.output(0)) + room(product.output(1)) + room(product.output(2));
-        let second = self.sums() + larger(room(accumulate.output(1)), results);
-        room(pool.output(0)) + larger(first, second)
+        let (accumulate, factor) = (self.accumulate().signature(), self.factor().signature());
+        let (solve, narrow) = (self.solve().signature(), self.narrow().signature());
+        let first = room(accumulate.output(0)) + room(accumulate.output(1));
+        let factors = room(solve.output(0)) + room(factor.output(0));
+        let second = factors + larger(room(factor.output(1)), room(solve.output(2)));
+        let third = self.work() + room(narrow.output(1));
+        let shared = room(self.pool().signature().output(0)) + room(solve.output(1));
+        shared + larger(first, larger(second, third))
     }
 
-    /// Bytes of the inverse and the sums over the tokens, which make room for the scratch of the second pass.
-    const fn sums(&self) -> usize {
-        let (inverse, accumulate, apply) = (self.inverse(), self.accumulate(), self.apply());
-        let sums = room(inverse.signature().output(0)) + room(accumulate.signature().output(0));
-        larger(sums, room(apply.signature().output(1)))
+    /// Bytes of the solution, which make room for the scratch of the second pass.
+    const fn work(&self) -> usize {
+        larger(room(self.solve().signature().output(0)), room(self.apply().signature().output(1)))
     }
 
     /// Measures each of its ops.
     pub(crate) fn run(&self, q: &[i8], v: &[i8], y: &mut [i8], mut memory: Memory<'_>, meter: &mut impl Meter) {
-        let (pool, gram, inverse) = (self.pool(), self.gram(), self.inverse());
-        let (accumulate, product, apply) = (self.accumulate(), self.product(), self.apply());
+        let (pool, gram, accumulate) = (self.pool(), self.gram(), self.accumulate());
+        let (factor, solve, narrow, apply) = (self.factor(), self.solve(), self.narrow(), self.apply());
 
         let landmarks = memory.take(pool.signature().output(0));
         measure(meter, "landmarks", || pool::average_i8(&pool, q, landmarks));
+        let e = memory.take(solve.signature().output(1));
         {
+            // What is made in place of the first of these is `x`.
             let mut memory = memory.scope();
-            let inv = memory.take(inverse.signature().output(0));
-            let a = memory.take(gram.signature().output(0));
-            let scratch = memory.take(inverse.signature().output(1));
-            measure(meter, "Gram matrix", || gram::forward_i8(&gram, landmarks, a));
-            measure(meter, "inverse", || inverse::ldlt_q22(&inverse, a, inv, scratch));
+            let w = memory.take(accumulate.signature().output(0));
+            {
+                let scratch = memory.scope().take(accumulate.signature().output(1));
+                measure(meter, "first pass", || kernel::accumulate_i8(&accumulate, q, landmarks, v, w, scratch));
+            }
+            let f = memory.take(factor.signature().output(0));
+            measure(meter, "Gram matrix", || gram::triangle_i8(&gram, landmarks, f));
+            {
+                let scratch = memory.scope().take(factor.signature().output(1));
+                measure(meter, "factors", || solve::factor_q26(&factor, f, scratch));
+            }
+            let scratch = memory.take(solve.signature().output(2));
+            measure(meter, "substitutions", || solve::solve_q26(&solve, f, &[], w, e, scratch));
         }
-        let mut sums = memory.part(self.sums());
-        let (u, e);
+        // The solution is where `w` was, and after it the scratch of the second pass.
+        let mut work = memory.part(self.work());
+        let u = memory.take(narrow.signature().output(1));
         {
-            // The inverse is where it was.
-            let mut sums = sums.scope();
-            let inv = sums.take(inverse.signature().output(0));
-            let w = sums.take(accumulate.signature().output(0));
-            let scratch = memory.scope().take(accumulate.signature().output(1));
-            measure(meter, "first pass", || kernel::accumulate_i8(&accumulate, q, landmarks, v, w, scratch));
-            u = memory.take(product.signature().output(0));
-            e = memory.take(product.signature().output(1));
-            let scratch = memory.take(product.signature().output(2));
-            measure(meter, "product", || product::forward_q22(&product, inv, w, u, e, scratch));
+            let x = work.scope().take(solve.signature().output(0));
+            measure(meter, "int16", || solve::narrow_i16(&narrow, x, e, u));
         }
-        let scratch = sums.take(apply.signature().output(1));
+        let scratch = work.take(apply.signature().output(1));
         measure(meter, "second pass", || kernel::apply_i8(&apply, q, landmarks, u, e, y, scratch));
     }
 }

@@ -1,0 +1,356 @@
+//! The direct inverse of the landmarks' kernel, applied: `U = (A + ridge I)^-1 W` without the inverse, by
+//! `A + ridge I = L D L^T`, a forward substitution, a division by `D` and a back substitution.
+//!
+//! Integers only: of [`GramTriangleI8`](super::gram::GramTriangleI8)'s `A` [`FactorQ26`] makes `L` and `1 / D`,
+//! [`SolveQ26`] makes `U` of `W`, and [`NarrowI16`] brings it to int16 for [`ApplyI8`](super::kernel::ApplyI8).
+//! Besides the triangle and `W`, which are overwritten, that needs memory for four columns of `W`.
+
+use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, reciprocal_q22, ridge_fault, rounded, triangle};
+use super::product::{half_up, narrowing};
+use super::{Signature, i16s, i32s};
+use crate::arch::{COLUMNS, column_sums, dot_i64, row_sums};
+use crate::math::fixed::{mul_wide, round_shift, saturate_i32};
+
+shape! {
+    /// In place: `A`, the lower triangle `i32[heads, m (m + 1) / 2]` in Q15 of symmetric, positive semi-definite
+    /// matrices -> `L` and the reciprocals of `D` in `A + ridge I = L D L^T`, with scratch.
+    ///
+    /// `L_ij`, `j < i`, in Q26 lies where `a_ij` was, at `i (i + 1) / 2 + j`, and `r_i = 1 / D_i` in Q22 where `a_ii`
+    /// was. Sums are of 64 bits and exact; each value below is rounded once and saturated to 32 bits. For each
+    /// head, for `i` from 0 to `m - 1`:
+    ///
+    /// 1. for `j` from 0 to `i - 1`: `U_j = round_shift(2^41 a_ij - sum_{k<j} U_k L_jk, 26)` (Q30),
+    ///    `L_ij = round_shift(U_j r_j, 26)` (Q26);
+    /// 2. `D = max(round_shift(2^41 a_ii + 2^34 ridge - sum_{k<i} U_k L_ik, 26), 2^8 ridge)` (Q30), `z` its
+    ///    leading zeros as a `u32`, `r_i = round_shift(reciprocal(D << z), 11 - z)` (Q22).
+    ///
+    /// No value leaves its format and no sum 64 bits: `D` lies between `ridge` and `1 + ridge <= 2`, by Cauchy-Schwarz
+    /// the sums are at most `1 + ridge` in magnitude and `|L|` at most `ridge^-1/2 <= 16`. Any other `a` gives a
+    /// meaningless but defined result.
+    pub struct FactorQ26 {
+        /// Heads.
+        pub heads: usize,
+        /// Landmarks, at most [`MAX_LANDMARKS`].
+        pub m: usize,
+        /// Added to the diagonal, in Q22: 1/256 (2^14) to 1.
+        pub ridge: i32,
+    }
+}
+
+impl FactorQ26 {
+    /// Input `a`; outputs `L` and `1 / D` in place of it, scratch.
+    pub const fn signature(&self) -> Signature {
+        let Self { heads, m, ridge } = *self;
+        if m > MAX_LANDMARKS {
+            return Signature::invalid(TOO_MANY_LANDMARKS);
+        }
+        if let Some(fault) = ridge_fault(ridge) {
+            return Signature::invalid(fault);
+        }
+        let factor = i32s(&[heads, triangle(m)]);
+        Signature::new(&[factor], &[factor, i32s(&[m])]).in_place()
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        super::size(&[self.heads, self.m, self.m, self.m]) / 6
+    }
+}
+
+/// The factorisation, exactly as [`FactorQ26`] says; `f` holds `A` before.
+pub fn factor_q26(s: &FactorQ26, f: &mut [i32], row: &mut [i32]) {
+    let FactorQ26 { m, ridge, .. } = *s;
+    for f in f.chunks_exact_mut(triangle(m)) {
+        for i in 0..m {
+            let (above, rest) = f.split_at_mut(triangle(i));
+            let (li, diagonal) = rest[..=i].split_at_mut(i);
+            let mut above = &*above;
+            for (j, l) in li.iter_mut().enumerate() {
+                let (lj, below) = above.split_at(j + 1);
+                row[j] = rounded((i64::from(*l) << 41).wrapping_sub(dot_i64(&row[..j], lj)));
+                *l = rounded(mul_wide(row[j], lj[j]));
+                above = below;
+            }
+            let a = (i64::from(diagonal[0]) << 41).wrapping_add(i64::from(ridge) << 34);
+            diagonal[0] = reciprocal_q22(rounded(a.wrapping_sub(dot_i64(&row[..i], li))).max(ridge << 8));
+        }
+    }
+}
+
+shape! {
+    /// In place: `w i32[heads, m, d]`, the `L` and `1 / D` of [`FactorQ26`] and, if it is there, the `s` of
+    /// [`SymScaleQ30`](super::sym_norm::SymScaleQ30) -> `x i32[heads, m, d]` and the exponents of its columns
+    /// `e i32[heads, d]`, with scratch.
+    ///
+    /// Column `c` of a head stands for `x_ic * 2^(e_c - 22)` in units of `w`. Sums are of 64 bits and exact; each value
+    /// is rounded once and saturated to 32 bits. Where `s` is absent, every `s_i` is `2^30`. For each head and column:
+    ///
+    /// 1. `b = max(0, bits(max_i |w_ic s_i|) - 30)`, where `bits` is the position of the highest set bit plus 1, and
+    ///    `w'_i = round_shift(w_ic s_i, b + 12)`: at most `2^18`;
+    /// 2. for `i` from 0 to `m - 1`: `y_i = round_shift(2^26 w'_i - sum_{k<i} L_ik y_k, 26)`;
+    /// 3. for `i` from `m - 1` to 0: `z_i = round_shift(2^4 y_i r_i - sum_{k>i} L_ki z_k, 26)`;
+    /// 4. `x_ic = round_shift(z_i s_i, 30)`, `e_c = b + 4`.
+    ///
+    /// No value saturates and no sum leaves 64 bits: with `|w'|` the norm of the column, at most `2^18 m^1/2 < 2^22`,
+    /// `y` is at most `((1 + ridge) / ridge)^1/2 |w'| < 2^27` and `z` at most `|w'| / ridge <= 2^30`. Any other `L` gives
+    /// a meaningless but defined result.
+    pub struct SolveQ26 {
+        /// Heads.
+        pub heads: usize,
+        /// Landmarks, at most [`MAX_LANDMARKS`].
+        pub m: usize,
+        /// Width of a head.
+        pub d: usize,
+    }
+}
+
+/// Bits of the largest magnitude of a column.
+const COLUMN_BITS: u32 = 18;
+/// Fraction bits of the scale of a row.
+const SCALE_BITS: u32 = 30;
+
+impl SolveQ26 {
+    /// Inputs `w`, the factors, `s` (optional); outputs `x` in place of `w`, `e`, scratch.
+    pub const fn signature(&self) -> Signature {
+        let Self { heads, m, d } = *self;
+        if m > MAX_LANDMARKS {
+            return Signature::invalid(TOO_MANY_LANDMARKS);
+        }
+        let w = i32s(&[heads, m, d]);
+        let ins = [w, i32s(&[heads, triangle(m)]), i32s(&[heads, m]).optional()];
+        Signature::new(&ins, &[w, i32s(&[heads, d]), i32s(&[m, COLUMNS])]).in_place()
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        super::size(&[self.heads, self.m, self.m, self.d])
+    }
+}
+
+/// Both substitutions, exactly as [`SolveQ26`] says; `x` holds `w` before.
+pub fn solve_q26(s: &SolveQ26, f: &[i32], scale: &[i32], x: &mut [i32], e: &mut [i32], scratch: &mut [i32]) {
+    let SolveQ26 { m, d, .. } = *s;
+    let (columns, _) = scratch.as_chunks_mut::<COLUMNS>();
+    let heads = f.chunks_exact(triangle(m)).zip(x.chunks_exact_mut(m * d)).zip(e.chunks_exact_mut(d));
+    for (h, ((f, x), e)) in heads.enumerate() {
+        let scale = |i: usize| scale.get(h * m + i).copied().unwrap_or(1 << SCALE_BITS);
+        for (e, first) in e.chunks_mut(COLUMNS).zip((0..).step_by(COLUMNS)) {
+            for (c, e) in e.iter_mut().enumerate() {
+                let scaled = || x.iter().skip(first + c).step_by(d).enumerate().map(|(i, &w)| mul_wide(w, scale(i)));
+                let bits = u64::BITS - scaled().fold(0, |top, w| w.unsigned_abs().max(top)).leading_zeros();
+                let b = bits.saturating_sub(SCALE_BITS);
+                for (row, w) in columns.iter_mut().zip(scaled()) {
+                    row[c] = round_shift(w, b + SCALE_BITS - COLUMN_BITS) as i32;
+                }
+                *e = (b + 22 - COLUMN_BITS) as i32;
+            }
+            substitute(f, columns);
+            for (i, (row, x)) in columns.iter().zip(x.chunks_exact_mut(d)).enumerate() {
+                for (x, &z) in x[first..].iter_mut().zip(row) {
+                    *x = saturate_i32(round_shift(mul_wide(z, scale(i)), SCALE_BITS));
+                }
+            }
+        }
+    }
+}
+
+/// Solves `L D L^T x = w` for all columns, in place.
+fn substitute(f: &[i32], columns: &mut [[i32; COLUMNS]]) {
+    for i in 0..columns.len() {
+        let (above, rest) = columns.split_at_mut(i);
+        let sums = row_sums(&f[triangle(i)..][..i], above);
+        for (y, sum) in rest[0].iter_mut().zip(sums) {
+            *y = rounded((i64::from(*y) << 26).wrapping_sub(sum));
+        }
+    }
+    for i in (0..columns.len()).rev() {
+        let (rest, below) = columns.split_at_mut(i + 1);
+        let sums = column_sums(f.get(triangle(i + 1) + i..).unwrap_or_default(), i + 1, below);
+        let r = f[triangle(i) + i];
+        for (x, sum) in rest[i].iter_mut().zip(sums) {
+            *x = rounded((mul_wide(*x, r) << 4).wrapping_sub(sum));
+        }
+    }
+}
+
+shape! {
+    /// The exponents of [`SolveQ26`] in place, `e i32[heads, d]`, and its `x i32[heads, m, d]` -> the exponents
+    /// `e i32[heads, d]` of `u i16[heads, m, d]`.
+    ///
+    /// Column `c` of a head stands for `u_ic * 2^(e_c - 22)` in units of `w`. For each head and column:
+    ///
+    /// 1. `t` is the smallest shift, from 0, with `|round_shift(x_ic, t)| <= 32767` for every `i` and
+    ///    `sum_i |round_shift(x_ic, t)| <= 65535`;
+    /// 2. `u_ic = round_shift(x_ic, t)` and `e_c` becomes `e_c + t`, saturated to 32 bits.
+    ///
+    /// So `|sum_j k_j u_jc| <= 32767 * 65535 < 2^31` for any kernel values `0 <= k_j <= 32767`.
+    pub struct NarrowI16 {
+        /// Heads.
+        pub heads: usize,
+        /// Landmarks, at most [`MAX_LANDMARKS`].
+        pub m: usize,
+        /// Width of a head.
+        pub d: usize,
+    }
+}
+
+impl NarrowI16 {
+    /// Inputs `e, x`; outputs `e` in place, `u`.
+    pub const fn signature(&self) -> Signature {
+        let Self { heads, m, d } = *self;
+        if m > MAX_LANDMARKS {
+            return Signature::invalid(TOO_MANY_LANDMARKS);
+        }
+        let e = i32s(&[heads, d]);
+        Signature::new(&[e, i32s(&[heads, m, d])], &[e, i16s(&[heads, m, d])]).in_place()
+    }
+
+    /// Multiply-accumulates.
+    pub const fn macs(&self) -> u64 {
+        0
+    }
+}
+
+/// Integer forward, exactly as [`NarrowI16`] says.
+pub fn narrow_i16(s: &NarrowI16, x: &[i32], e: &mut [i32], u: &mut [i16]) {
+    let NarrowI16 { m, d, .. } = *s;
+    for ((x, u), e) in x.chunks_exact(m * d).zip(u.chunks_exact_mut(m * d)).zip(e.chunks_exact_mut(d)) {
+        for (c, e) in e.iter_mut().enumerate() {
+            let column = x.iter().skip(c).step_by(d);
+            // Has the highest bit that any of them has besides its sign.
+            let bits = column.clone().fold(0, |bits, &x| bits | (x ^ (x >> 31)));
+            // Below this shift the largest value does not fit 15 bits.
+            let least = (u32::BITS - bits.leading_zeros()).saturating_sub(15);
+            let twice = column.map(|&x| if least > 0 { x >> (least - 1) } else { x << 1 });
+            let more = narrowing(twice.clone());
+            for (u, x) in u.iter_mut().skip(c).step_by(d).zip(twice) {
+                *u = half_up(x >> more) as i16;
+            }
+            *e = e.saturating_add((least + more) as i32);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ops::inverse::tests::inverse_reference;
+    use crate::ops::testing::{ints, reals};
+
+    /// `u` and its exponents from the lower triangles of `A` and from `w`.
+    pub(in crate::ops) fn solution(
+        [heads, m, d]: [usize; 3],
+        ridge: i32,
+        mut a: Vec<i32>,
+        mut w: Vec<i32>,
+    ) -> (Vec<i16>, Vec<i32>) {
+        let (mut u, mut e) = (vec![9; w.len()], vec![9; heads * d]);
+        let s = FactorQ26 { heads, m, ridge };
+        assert_eq!(s.signature().reason(), None);
+        factor_q26(&s, &mut a, &mut vec![9; m]);
+        solve_q26(&SolveQ26 { heads, m, d }, &a, &[], &mut w, &mut e, &mut vec![9; COLUMNS * m]);
+        narrow_i16(&NarrowI16 { heads, m, d }, &w, &mut e, &mut u);
+        (u, e)
+    }
+
+    /// A kernel matrix in Q15 of `m` points in `dim` dimensions; small `scale` makes it nearly singular.
+    fn kernel(m: usize, dim: usize, scale: f64) -> Vec<f64> {
+        let x = reals("points", m * dim).f64();
+        let square = |i: usize, j: usize| (0..dim).map(|c| (x[i * dim + c] - x[j * dim + c]).powi(2)).sum::<f64>();
+        let value = |at| (32768.0 * (-scale * scale * square(at / m, at % m) / 2.0).exp()).round().min(32767.0);
+        (0..m * m).map(value).collect()
+    }
+
+    fn lower(m: usize, a: &[f64]) -> Vec<i32> {
+        (0..m).flat_map(|i| a[i * m..][..=i].iter().map(|&a| a as i32)).collect()
+    }
+
+    #[test]
+    fn solutions_follow_f64() {
+        let ridge = 41943;
+        for (m, d) in [(1, 1), (4, 3), (16, 5), (49, 4)] {
+            for (dim, scale) in [(32, 0.6), (8, 0.6), (4, 0.25), (1, 1e-3)] {
+                for bits in [31, 24, 12] {
+                    let a = kernel(m, dim, scale);
+                    let mut x: Vec<i32> = ints::<i32>("w", m * d).iter().map(|w| w >> (31 - bits)).collect();
+                    let w: Vec<f64> = x.iter().map(|&w| f64::from(w)).collect();
+                    let (mut f, mut e) = (lower(m, &a), vec![9; d]);
+                    factor_q26(&FactorQ26 { heads: 1, m, ridge }, &mut f, &mut vec![9; m]);
+                    solve_q26(&SolveQ26 { heads: 1, m, d }, &f, &[], &mut x, &mut e, &mut vec![9; COLUMNS * m]);
+                    let real: Vec<f64> = a.iter().map(|a| a / 32768.0).collect();
+                    let inverse = inverse_reference(m, ridge as f32 / 4_194_304.0, &real);
+                    for c in 0..d {
+                        let exact = |i: usize| (0..m).map(|j| inverse[i * m + j] * w[j * d + c]).sum::<f64>();
+                        let found = |i: usize| f64::from(x[i * d + c]) * f64::from(e[c] - 22).exp2();
+                        let largest = (0..m).map(|i| exact(i).abs()).fold(0.0, f64::max);
+                        let error = (0..m).map(|i| (found(i) - exact(i)).abs()).fold(0.0, f64::max) / largest;
+                        // Rounding to 18 bits, amplified by the condition number.
+                        let bound = if scale < 0.5 { 1e-4 } else { 4e-5 };
+                        assert!(error < bound, "m {m} dim {dim} scale {scale}, {bits} bits: {error:.1e} off");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_solution_there_is_does_not_saturate() {
+        // Equal landmarks, the smallest ridge, and a w that is orthogonal to the landmarks' kernel: w / ridge.
+        let (m, d, ridge) = (254, 1, 1 << 14);
+        let mut x: Vec<i32> = (0..m as i32).map(|i| if i % 2 == 0 { i32::MAX } else { -i32::MAX }).collect();
+        let mut e = vec![9];
+        let mut f = vec![32768; triangle(m)];
+        factor_q26(&FactorQ26 { heads: 1, m, ridge }, &mut f, &mut vec![9; m]);
+        solve_q26(&SolveQ26 { heads: 1, m, d }, &f, &[], &mut x, &mut e, &mut vec![9; COLUMNS * m]);
+        for (i, &x) in x.iter().enumerate() {
+            let want = if i % 2 == 0 { 256.0 } else { -256.0 } * f64::from(1 << 18);
+            assert!((f64::from(x) / want - 1.0).abs() < 1e-3, "{i}: {x}, right is {want}");
+        }
+        assert_eq!(e, [31 + 4]);
+    }
+
+    #[test]
+    fn columns_are_narrowed_as_little_as_they_have_to_be() {
+        for (heads, m, d) in [(1, 1, 1), (2, 5, 3), (3, 16, 7), (1, 255, 2)] {
+            for bits in [32, 24, 16, 15, 3, 0] {
+                let x: Vec<i32> =
+                    ints::<i32>("x", heads * m * d).iter().map(|x| (i64::from(*x) >> (32 - bits)) as i32).collect();
+                let (mut u, mut e) = (vec![9; x.len()], vec![7; heads * d]);
+                narrow_i16(&NarrowI16 { heads, m, d }, &x, &mut e, &mut u);
+                for (h, c) in (0..heads).flat_map(|h| (0..d).map(move |c| (h, c))) {
+                    let column = |i: usize| (h * m + i) * d + c;
+                    let t = e[h * d + c] - 7;
+                    let rounded = |t: i32| -> Vec<i64> {
+                        (0..m).map(|i| (i64::from(x[column(i)]) + (1 << t >> 1)) >> t).collect()
+                    };
+                    let fits = |t: i32| {
+                        let magnitudes = || rounded(t).into_iter().map(i64::abs);
+                        magnitudes().all(|u| u <= 32767) && magnitudes().sum::<i64>() <= 65535
+                    };
+                    assert!(fits(t) && (t == 0 || !fits(t - 1)), "{t}");
+                    let found: Vec<_> = (0..m).map(|i| i64::from(u[column(i)])).collect();
+                    assert_eq!(found, rounded(t));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_kernel_matrix_gives_anything() {
+        for m in [1, 7, 255] {
+            for ridge in [1 << 14, 1 << 22] {
+                let size = triangle(m);
+                for a in [vec![i32::MIN; size], vec![0; size], vec![i32::MAX; size], ints("a", size)] {
+                    solution([1, m, 3], ridge, a, ints("w", 3 * m));
+                }
+            }
+        }
+        let mut e = [i32::MAX, 0];
+        narrow_i16(&NarrowI16 { heads: 1, m: 1, d: 2 }, &[i32::MIN, i32::MIN], &mut e, &mut [0; 2]);
+        assert_eq!(e, [i32::MAX, 17]);
+        assert!(FactorQ26 { heads: 1, m: 256, ridge: 1 << 16 }.signature().reason().is_some());
+        assert!(FactorQ26 { heads: 1, m: 4, ridge: (1 << 14) - 1 }.signature().reason().is_some());
+        assert!(SolveQ26 { heads: 1, m: 256, d: 1 }.signature().reason().is_some());
+        assert!(NarrowI16 { heads: 1, m: 256, d: 1 }.signature().reason().is_some());
+    }
+}
