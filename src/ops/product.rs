@@ -132,9 +132,9 @@ pub fn forward_q22(s: &ProductQ22, inv: &[i32], w: &[i32], u: &mut [i16], e: &mu
                 *x = w;
                 top = w.unsigned_abs().max(top);
             }
-            let narrow = (u32::BITS - top.leading_zeros()).saturating_sub(24);
-            if narrow > 0 {
-                column.iter_mut().for_each(|x| *x = half_up(*x >> (narrow - 1)));
+            let narrowed = (u32::BITS - top.leading_zeros()).saturating_sub(24);
+            if narrowed > 0 {
+                column.iter_mut().for_each(|x| *x = half_up(*x >> (narrowed - 1)));
             }
             // Has a bit above those of every magnitude but, for a power of two, its own.
             let mut bits = 0;
@@ -148,11 +148,7 @@ pub fn forward_q22(s: &ProductQ22, inv: &[i32], w: &[i32], u: &mut [i16], e: &mu
             for (x, &sum) in column.iter_mut().zip(&*sums) {
                 *x = if least > 0 { join(sum) >> (least - 1) } else { join(sum) << 1 } as i32;
             }
-            let more = narrowing(column.iter().copied());
-            for (u, &x) in u.iter_mut().skip(c).step_by(d).zip(&*column) {
-                *u = half_up(x >> more) as i16;
-            }
-            *e = (narrow + least + more) as i32;
+            *e = (narrowed + least + narrow(column.iter().copied(), &mut u[c..], d)) as i32;
         }
     }
 }
@@ -163,25 +159,26 @@ pub(super) fn half_up(x: i32) -> i32 {
     (x + 1) >> 1
 }
 
-/// The smallest shift, from 0, after which the rounded halves of a column fit 16 bits and their magnitudes sum to
-/// at most 65535; no value is above 2^17 in magnitude.
-pub(super) fn narrowing(twice: impl Iterator<Item = i32> + Clone) -> u32 {
+/// Writes the halves of a column, shifted down and rounded, to every `d`th value of `u`, and returns the shift: the
+/// smallest, from 0, after which they fit 16 bits and their magnitudes sum to at most 65535. None of the column is
+/// above 2^17 in magnitude.
+pub(super) fn narrow(twice: impl Iterator<Item = i32> + Clone, u: &mut [i16], d: usize) -> u32 {
     let sum: u32 = twice.clone().map(i32::unsigned_abs).sum();
     // Rounding takes at most half from each magnitude: below this shift their sum would be too large.
     let mut shift = u32::BITS - (sum / (2 * (65536 + MAX_LANDMARKS as u32))).leading_zeros();
-    let fits = |shift: u32| {
+    loop {
         let (mut sum, mut top) = (0, 0);
-        for x in twice.clone() {
-            let value = half_up(x >> shift).unsigned_abs();
-            sum += value;
-            top = value.max(top);
+        for (u, x) in u.iter_mut().step_by(d).zip(twice.clone()) {
+            let value = half_up(x >> shift);
+            *u = value as i16;
+            sum += value.unsigned_abs();
+            top = value.unsigned_abs().max(top);
         }
-        top <= 32767 && sum <= 65535
-    };
-    while !fits(shift) {
+        if top <= 32767 && sum <= 65535 {
+            return shift;
+        }
         shift += 1;
     }
-    shift
 }
 
 fn split(x: i64) -> [i32; 2] {

@@ -494,25 +494,32 @@ fn factor(op: &Op, a: &Values) -> Values {
 fn solve(op: &Op, ins: &[&Values]) -> (Values, Values) {
     let (m, heads, d) = (op.count("m"), op.count("heads"), op.count("d"));
     let (mut x, mut e) = (vec![0; heads * m * d], vec![0; heads * d]);
+    let p = [(4, 22), (16, 21), (64, 20), (255, 19)].into_iter().find(|(most, _)| m <= *most).unwrap().1;
     for head in 0..heads {
         let f = |i: usize, j: usize| i128::from(ins[1][head * packed(m, 0) + packed(i, j)]);
         let value = |sum: i128| i128::from(saturate_32(round_shift(sum, 26)));
+        let scales = ins.get(2).map(|s| s[head * m..][..m].iter().map(|s| 0.max(*s)).collect::<Values>());
+        let k = scales.as_ref().map_or(30, |s| bits(*s.iter().max().unwrap()));
+        let scaled = |i: usize, x: i128| match &scales {
+            Some(s) => round_shift(x * (i128::from(s[i]) << (31 - k)), 31),
+            None => x,
+        };
         for c in 0..d {
-            let s = |i: usize| ins.get(2).map_or(1 << 30, |s| s[head * m + i]);
-            let w: Values = (0..m).map(|i| ins[0][(head * m + i) * d + c] * s(i)).collect();
-            let b = 0.max(bits(w.iter().map(|w| w.abs()).max().unwrap()) - 30);
+            let w: Values = (0..m).map(|i| ins[0][(head * m + i) * d + c]).collect();
+            let fits = |t: &i64| w.iter().all(|w| w << t == i64::from((w << t) as i32));
+            let t = (0..=31).rev().find(fits).unwrap();
             let mut y: Vec<i128> = vec![];
             for (i, w) in w.iter().enumerate() {
                 let sum: i128 = (0..i).map(|k| f(i, k) * y[k]).sum();
-                y.push(value((round_shift((*w).into(), b + 12) << 26) - sum));
+                y.push(value((round_shift(scaled(i, (w << t).into()), 31 - p) << 26) - sum));
             }
             for i in (0..m).rev() {
                 // What lies behind is of `z` already.
                 let sum: i128 = (i + 1..m).map(|k| f(k, i) * y[k]).sum();
                 y[i] = value(16 * y[i] * f(i, i) - sum);
-                x[(head * m + i) * d + c] = saturate_32(round_shift(y[i] * i128::from(s(i)), 30));
+                x[(head * m + i) * d + c] = scaled(i, y[i]) as i64;
             }
-            e[head * d + c] = b + 4;
+            e[head * d + c] = 2 * k - 7 - p - t;
         }
     }
     (x, e)
