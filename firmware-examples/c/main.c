@@ -11,7 +11,7 @@ extern const int16_t window[], window_end[];
 
 static softedge_engine engine;
 /* `softedge inspect` and softedge_arena_bytes say how much a model needs. */
-static unsigned char arena[16000] __attribute__((aligned(SOFTEDGE_ALIGN)));
+static unsigned char arena[12864] __attribute__((aligned(SOFTEDGE_ALIGN)));
 
 /* Ends the program where something is wrong. */
 static void check(softedge_code code)
