@@ -95,6 +95,10 @@ fn workloads(arguments: &Arguments, workshop: &Workshop, cores: &[&'static Core]
         println!("## {}\n\n{}", core.title, table::of_workloads(&rows[first..], arguments.parts));
         compilers.push(rustc);
     }
+    if answers.iter().any(|answer| answer.deviation.is_some()) {
+        println!("## Error of the output against f64, on every core\n\n{}", table::of_errors(&answers));
+    }
+    rows::soft_is_as_exact(&answers)?;
     let rustc = conclude(compilers);
     let counts = rows.iter().map(|row| Count {
         core: row.core.name,
@@ -104,7 +108,9 @@ fn workloads(arguments: &Arguments, workshop: &Workshop, cores: &[&'static Core]
     let exists = |name: &str| WORKLOADS.iter().any(|workload| workload.name == name);
     expectations(arguments, Subject::Workloads, &counts.collect::<Vec<_>>(), &rustc, exists)?;
     let rows: Vec<_> = rows.iter().map(|row| row.json()).collect();
-    Ok(json!({ "rustc": rustc, "rows": rows }))
+    let errors: Vec<_> =
+        answers.iter().filter(|answer| answer.deviation.is_some()).map(|answer| answer.json()).collect();
+    Ok(json!({ "rustc": rustc, "rows": rows, "errors": errors }))
 }
 
 /// Measures every op of the models.

@@ -3,6 +3,7 @@
 
 use bench::data::{self, Seeds, ZERO_IN, ZERO_OUT, seed};
 use bench::{Op, Soft, Workload};
+use serde::Serialize;
 use softedge::ops::layer_norm::LayerNormI8;
 use softedge::ops::softmax_attention::SoftmaxAttentionI8;
 use softedge::ops::{DType, Signature};
@@ -13,8 +14,34 @@ const CMSIS_NN_A: u32 = 0x9a62_3c42;
 /// Most steps that an output may be off where it stands for a real number: half of one is its own rounding.
 const TOLERANCE: f64 = 0.75;
 
-/// Says how `output`, the bytes of the workload's output, is wrong.
-pub fn check(workload: &Workload, output: &[u8]) -> Result<(), String> {
+/// How far an output is from the real numbers that it stands for.
+#[derive(Clone, Copy, Serialize)]
+pub struct Deviation {
+    /// Largest error, in steps of the output.
+    pub largest: f64,
+    /// Root mean square error, in steps of the output.
+    pub rms: f64,
+    /// Root mean square of the right output, in its steps.
+    pub output_rms: f64,
+}
+
+impl Deviation {
+    fn new(output: &[f64], truth: &[f64]) -> Self {
+        let rms = |x: &mut dyn Iterator<Item = f64>| (x.map(|x| x * x).sum::<f64>() / truth.len() as f64).sqrt();
+        let errors = || output.iter().zip(truth).map(|(y, truth)| y - truth);
+        let largest = errors().fold(0.0, |largest, error| error.abs().max(largest));
+        Self { largest, rms: rms(&mut errors()), output_rms: rms(&mut truth.iter().copied()) }
+    }
+
+    /// The root mean square error as a part of the output.
+    pub fn relative(&self) -> f64 {
+        self.rms / self.output_rms
+    }
+}
+
+/// Says how `output`, the bytes of the workload's output, is wrong; where it stands for real numbers, how far it is
+/// from them.
+pub fn check(workload: &Workload, output: &[u8]) -> Result<Option<Deviation>, String> {
     if workload.name == "A" && data::checksum(output) != CMSIS_NN_A {
         return Err("A: the output is not CMSIS-NN's".into());
     }
@@ -71,13 +98,13 @@ pub fn check(workload: &Workload, output: &[u8]) -> Result<(), String> {
         Op::Soft(s) => (soft(s), TOLERANCE),
     };
     assert_eq!(truth.len(), output.len());
-    for (i, (y, truth)) in output.iter().zip(truth).enumerate() {
-        let truth = truth.clamp(lowest, highest);
+    let truth: Vec<f64> = truth.iter().map(|truth| truth.clamp(lowest, highest)).collect();
+    for (i, (y, truth)) in output.iter().zip(&truth).enumerate() {
         if (y - truth).abs() > tolerance {
             return Err(format!("{}: output {i} is {y} and should be {truth}", workload.name));
         }
     }
-    Ok(())
+    Ok((tolerance > 0.0).then(|| Deviation::new(&output, &truth)))
 }
 
 /// `x / 2^shift`, to nearest, ties up.

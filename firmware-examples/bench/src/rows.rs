@@ -1,10 +1,11 @@
 //! The workloads: what the host computes, and what it costs a core to compute the same.
 
 use crate::cores::{Core, Counts, Workshop};
-use crate::reference;
-use bench::{MEMORY, Meter, WORKLOADS, Workload, data};
+use crate::reference::{self, Deviation};
+use bench::{MEMORY, Meter, Op, WORKLOADS, Workload, data};
 use serde_json::{Value, json};
 use softedge::engine::Aligned;
+use softedge::ops::softmax_attention::SoftmaxAttentionI8;
 use std::path::Path;
 
 /// What a workload cost on a core.
@@ -38,9 +39,18 @@ impl Row {
 /// A workload's number, and what the host computed.
 pub struct Answer {
     number: u8,
-    workload: &'static Workload,
+    pub workload: &'static Workload,
+    /// Where the output stands for real numbers, how far it is from them.
+    pub deviation: Option<Deviation>,
     checksum: u32,
     parts: Vec<&'static str>,
+}
+
+impl Answer {
+    /// For a program to read.
+    pub fn json(&self) -> Value {
+        json!({ "workload": self.workload.name, "error": self.deviation })
+    }
 }
 
 /// Runs the chosen workloads on the host and holds their outputs against the reference.
@@ -50,10 +60,29 @@ pub fn answers(chosen: impl Fn(&Workload) -> bool) -> Result<Vec<Answer>, String
     for (number, workload) in WORKLOADS.iter().enumerate().filter(|(_, workload)| chosen(workload)) {
         let mut parts = Parts::default();
         let output = workload.run(&mut *memory, &mut parts);
-        reference::check(workload, output)?;
-        answers.push(Answer { number: number as u8, workload, checksum: data::checksum(output), parts: parts.0 });
+        let (number, deviation) = (number as u8, reference::check(workload, output)?);
+        answers.push(Answer { number, workload, deviation, checksum: data::checksum(output), parts: parts.0 });
     }
     Ok(answers)
+}
+
+/// Says which SOFT attention has a larger error, as a part of its output, than softmax attention of as many tokens.
+pub fn soft_is_as_exact(answers: &[Answer]) -> Result<(), String> {
+    for answer in answers {
+        let Op::Soft(soft) = &answer.workload.op else { continue };
+        let same = |softmax: &SoftmaxAttentionI8| (softmax.n, softmax.d) == (soft.side * soft.side, soft.d);
+        let softmax = answers.iter().find(|other| matches!(&other.workload.op, Op::Softmax(s) if same(s)));
+        if let (Some(ours), Some(theirs)) = (answer.deviation, softmax.and_then(|softmax| softmax.deviation))
+            && ours.relative() > theirs.relative()
+        {
+            let [ours, theirs] = [ours, theirs].map(|error| 100.0 * error.relative());
+            let name = answer.workload.name;
+            return Err(format!(
+                "{name}: an rms error of {ours:.2} % of the output, softmax attention has {theirs:.2} %"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Takes down what parts there are.

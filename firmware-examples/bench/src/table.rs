@@ -3,7 +3,7 @@
 use crate::cmsis_nn;
 use crate::cores::{Core, Counts};
 use crate::models::Model;
-use crate::rows::Row;
+use crate::rows::{Answer, Row};
 use softedge::program::Kind;
 use std::cmp::Reverse;
 use std::fmt::Write;
@@ -50,6 +50,19 @@ pub fn of_workloads(rows: &[Row], parts: bool) -> String {
         0 => text,
         n_odd => text + &format!("\nand {n_odd} ops of odd shapes\n"),
     }
+}
+
+/// The table of how far outputs are from the real numbers that they stand for.
+pub fn of_errors(answers: &[Answer]) -> String {
+    let header = ["workload", "what", "largest error, steps", "rms error, steps", "rms error / rms output"];
+    let mut text = line(&header) + &line(&rule(&header, 2));
+    for answer in answers.iter().filter(|answer| !answer.workload.odd) {
+        let Some(error) = answer.deviation else { continue };
+        let steps = [error.largest, error.rms].map(|steps| format!("{steps:.4}"));
+        let part = format!("{:.2} %", 100.0 * error.relative());
+        text += &line(&[answer.workload.name, answer.workload.title, &steps[0], &steps[1], &part]);
+    }
+    text
 }
 
 /// The table of a model: instructions of its kinds of ops, the dearest on the first core first, or where `parts`
