@@ -21,13 +21,19 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+/// The bytes of file that a byte of arena is worth: parts have at least twice as much flash as RAM.
+const RAM_WEIGHT: usize = 2;
+
+/// Tokens that kernels of linear layers take at a time, where there are as many.
+const TOKENS: usize = 8;
+
 /// The most strips that layers are cut into: each adds its ops to the file, and saves less than the one before.
 const MAX_STRIPS: usize = 32;
 
 /// The most layers that are cut together.
 const MAX_LAYERS: usize = 16;
 
-/// `program`, with layers in strips where the arena shrinks by more than the file grows.
+/// `program`, with layers in strips where the arena shrinks by more than half of what the file grows.
 ///
 /// The outputs are the same. Only integer ops on one image are cut, and only where rows begin at a multiple of
 /// [`ALIGN`] bytes: other Programs come back as they are, and so do those that have parts already.
@@ -40,9 +46,13 @@ pub fn in_strips(program: &Program) -> Program {
     for t in &mut bare.tensors {
         (t.name, t.data) = Default::default();
     }
-    let cost = |p: &Program| Plan::new(p).size(Space::Arena) + record_bytes(p);
+    let cost = |p: &Program| RAM_WEIGHT * Plan::new(p).size(Space::Arena) + record_bytes(p);
     let mut best = (cost(&bare), program.clone());
-    for cuts in choices(&bare) {
+    for (least, cuts) in choices(&bare) {
+        // No plan is smaller than what is alive.
+        if least >= best.0 {
+            break;
+        }
         let mut candidate = program.clone();
         for Cut { nodes, rows, .. } in cuts.iter().rev() {
             let run = Run::new(&candidate, nodes.clone()).and_then(|run| run.cut(&candidate, *rows));
@@ -63,7 +73,7 @@ fn record_bytes(program: &Program) -> usize {
 }
 
 /// A way to cut layers.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Cut {
     /// The layers.
     nodes: Range<usize>,
@@ -75,11 +85,11 @@ struct Cut {
     growth: usize,
 }
 
-/// How many of the [`choices`] are planned: an arena can be larger than the most that is alive at a time.
-const PLANNED: usize = 4;
+/// How many of the [`choices`] are planned at most.
+const PLANNED: usize = 32;
 
-/// What may be cut: the sets of cuts that need the fewest bytes of RAM and file together, best first.
-fn choices(program: &Program) -> Vec<Vec<Cut>> {
+/// What may be cut: sets of cuts and the least that each costs, best first.
+fn choices(program: &Program) -> Vec<(usize, Vec<Cut>)> {
     let live = live_bytes(program);
     let cuttable = |i: usize| Rows::of(&program.nodes[i].op).is_some();
     let floor = (0..live.len()).filter(|&i| !cuttable(i)).map(|i| live[i]).max().unwrap_or(0);
@@ -98,14 +108,20 @@ fn choices(program: &Program) -> Vec<Vec<Cut>> {
     let mut arenas: Vec<usize> = cuts.iter().flatten().map(|cut| cut.peak.max(floor)).collect();
     arenas.sort_unstable();
     arenas.dedup();
-    let mut found: Vec<(usize, Vec<Cut>)> =
-        arenas.into_iter().filter_map(|arena| within(arena, &live, &cuts)).collect();
+    let file = record_bytes(program);
+    let at = |arena: usize| {
+        let (growth, chosen) = within(arena, &live, &cuts)?;
+        Some((RAM_WEIGHT * arena + file + growth, chosen))
+    };
+    let mut found: Vec<(usize, Vec<Cut>)> = arenas.into_iter().filter_map(at).collect();
+    // A larger arena than cuts need is that of a choice found already.
+    found.dedup_by(|a, b| a.1 == b.1);
     found.sort_by_key(|(cost, _)| *cost);
     found.truncate(PLANNED);
-    found.into_iter().map(|(_, cuts)| cuts).collect()
+    found
 }
 
-/// The cuts with which an arena of so many bytes may do, where the file grows least, and the bytes of both.
+/// The cuts with which an arena of so many bytes may do, where the file grows least, and by how much.
 /// `cuts` are those that begin at each node.
 fn within(arena: usize, live: &[usize], cuts: &[Vec<Cut>]) -> Option<(usize, Vec<Cut>)> {
     // From each node to the end: the growth, and the cut that begins there.
@@ -128,7 +144,7 @@ fn within(arena: usize, live: &[usize], cuts: &[Vec<Cut>]) -> Option<(usize, Vec
             None => i += 1,
         }
     }
-    Some((arena + growth, chosen))
+    Some((growth, chosen))
 }
 
 /// All ways to cut these layers.
@@ -356,13 +372,18 @@ impl Run {
     }
 
     /// Rows of strips that are worth a try: the fewest for each number of strips that begin at a multiple of
-    /// [`ALIGN`] bytes.
+    /// [`ALIGN`] bytes and have a multiple of [`TOKENS`].
     fn strip_rows(&self, program: &Program) -> Vec<usize> {
         let Some(last) = self.layers.last() else { return Vec::new() };
-        let aligned = |row: usize| (0..).map(|i| 1 << i).find(|n| (n * row).is_multiple_of(ALIGN)).unwrap_or(1);
-        let ends =
-            self.layers.iter().filter(|l| !program.nodes[l.node].outs[0].is_some_and(|y| self.inner.contains(&y)));
-        let step = ends.map(|l| aligned(l.row_out)).max().unwrap_or(1);
+        let fewest = |row: usize, unit: usize| (0..).map(|i| 1 << i).find(|n| (n * row).is_multiple_of(unit));
+        let steps = self.layers.iter().filter_map(|layer| {
+            let Node { op, outs, .. } = &program.nodes[layer.node];
+            let ends = !outs[0].is_some_and(|y| self.inner.contains(&y));
+            let aligned = if ends { fewest(layer.row_out, ALIGN) } else { None };
+            let tokens = if layer.how.reach == Reach::Tokens { get(op, layer.how.field)? / layer.oh } else { TOKENS };
+            aligned.max(fewest(tokens, TOKENS))
+        });
+        let step = steps.max().unwrap_or(1);
         let mut rows: Vec<usize> =
             (2..=MAX_STRIPS.min(last.oh)).map(|strips| last.oh.div_ceil(strips).next_multiple_of(step)).collect();
         rows.dedup();
