@@ -266,6 +266,7 @@ macro_rules! word {
 }
 
 pub(super) mod attention;
+pub(super) mod layer_norm;
 
 /// The sums of one tile.
 #[unsafe(naked)]

@@ -222,7 +222,9 @@ pub(crate) fn softmax_by_words(s: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mu
 pub(crate) fn moments(x: &[i16]) -> (i32, i64) {
     #[cfg(cortex_m = "helium")]
     return helium::layer_norm::moments(x);
-    #[cfg(not(cortex_m = "helium"))]
+    #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
+    return cortex_m_dsp::layer_norm::moments(x);
+    #[cfg(not(cortex_m = "dsp"))]
     {
         let sum = x.iter().map(|&x| i32::from(x)).sum();
         (sum, x.iter().map(|&x| i64::from(i32::from(x) * i32::from(x))).sum())
@@ -232,8 +234,10 @@ pub(crate) fn moments(x: &[i16]) -> (i32, i64) {
 /// How a row is standardised, in the terms of [`LayerNormI8`](crate::ops::layer_norm::LayerNormI8): `D_i` is
 /// shifted `up` and `down`, one of which is 0, and the result by `shift`, from 1 on.
 #[derive(Clone, Copy)]
-#[cfg_attr(not(cortex_m = "helium"), allow(dead_code))]
+#[cfg_attr(not(cortex_m = "dsp"), allow(dead_code))]
 pub(crate) struct Standardise {
+    /// Whether no sum with a beta can leave 32 bits.
+    pub(crate) is_tame: bool,
     pub(crate) sum: i32,
     pub(crate) up: u32,
     pub(crate) down: u32,
@@ -257,7 +261,15 @@ pub(crate) fn standardise<O: Output>(
         let _ = plain;
         helium::layer_norm::standardise(s, x, gamma, beta, output, y);
     }
-    #[cfg(not(cortex_m = "helium"))]
+    #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
+    {
+        let by_pairs =
+            output.as_i8(y).is_some_and(|(y, to)| cortex_m_dsp::layer_norm::standardise(s, x, gamma, beta, to, y));
+        if !by_pairs {
+            plain(output, y);
+        }
+    }
+    #[cfg(not(cortex_m = "dsp"))]
     {
         let _ = (s, x, gamma, beta);
         plain(output, y);

@@ -275,7 +275,7 @@ fn integer_rows<O: Output>(
                 // One of the two shifts is 0. |norm| <= sqrt(c - 1) < 182, so d stays below 2^30.
                 let (up, down) = ((52 - exponent).max(0) as u32, (exponent - 52).max(0) as u32);
                 let nearest = (1 << down) >> 1;
-                let how = Standardise { sum, up, down, mantissa, shift };
+                let how = Standardise { is_tame, sum, up, down, mantissa, shift };
                 standardise(
                     how,
                     x,
