@@ -286,7 +286,8 @@ fn integer_rows<O: Output>(
                     #[inline(always)]
                     |output, y| {
                         let (row, mantissa) = (y.iter_mut().zip(x).zip(gamma.iter().zip(beta)), mantissa as i32);
-                        if is_tame && down == 0 {
+                        // Cores with a loop of their own for such rows keep to the general one besides.
+                        if is_tame && down == 0 && !cfg!(cortex_m = "dsp") {
                             let (scale, offset) = ((c as i32) << up, sum << up);
                             for ((y, &x), (&gamma, &beta)) in row {
                                 let d = scale.wrapping_mul(i32::from(x)).wrapping_sub(offset);
