@@ -24,7 +24,7 @@ const SPARE_ROWS: usize = 4;
 /// The sums of four channels.
 pub(super) type Sums = [i32; QUAD];
 
-/// A kernel on an image: `x[images, h, w, c]`, `w[kh, kw, c/share]` -> `y[images, oh, ow, c]`.
+/// A kernel on an image: `x[h, w, c]`, `w[kh, kw, c/share]` -> some rows of `y[oh, ow, c]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Sliding {
     pub(crate) h: usize,
@@ -38,7 +38,8 @@ pub(crate) struct Sliding {
     pub(crate) pad_w: usize,
     /// Neighbouring channels that use one filter.
     pub(crate) share: usize,
-    pub(crate) oh: usize,
+    /// The first row of the output.
+    pub(crate) first: usize,
     pub(crate) ow: usize,
     /// What the padding reads.
     pub(crate) zero_in: i8,
@@ -189,20 +190,18 @@ pub(super) fn run<C: Core, O: Output>(
     strip.chunks_exact_mut(C::WORDS).for_each(|column| column.copy_from_slice(zero));
     for channel in (0..s.c).step_by(QUAD) {
         let quad = Quad::new::<C>(s, channel, &channels, weights);
-        for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(y.chunks_exact_mut(s.oh * s.ow * s.c)) {
-            // The window's rows start at `at`; the first `held` of them are there already.
-            let (mut at, mut held) = (0, 0);
-            for (oy, y) in y.chunks_exact_mut(s.ow * s.c).enumerate() {
-                if at + s.kh > s.rows() {
-                    strip.copy_within(at * row..(at + held) * row, 0);
-                    at = 0;
-                }
-                let Some(window) = strip.get_mut(at * row..) else { return };
-                fill::<C>(s, oy * s.stride_h, held, channel, x, zero, window);
-                quad.row::<C, O>(s, window, weights, sums, output, y.get_mut(channel..).unwrap_or_default());
-                held = s.kh.saturating_sub(s.stride_h);
-                at = if held > 0 { at + s.stride_h } else { 0 };
+        // The window's rows start at `at`; the first `held` of them are there already.
+        let (mut at, mut held) = (0, 0);
+        for (y, oy) in y.chunks_exact_mut(s.ow * s.c).zip(s.first..) {
+            if at + s.kh > s.rows() {
+                strip.copy_within(at * row..(at + held) * row, 0);
+                at = 0;
             }
+            let Some(window) = strip.get_mut(at * row..) else { return };
+            fill::<C>(s, oy * s.stride_h, held, channel, x, zero, window);
+            quad.row::<C, O>(s, window, weights, sums, output, y.get_mut(channel..).unwrap_or_default());
+            held = s.kh.saturating_sub(s.stride_h);
+            at = if held > 0 { at + s.stride_h } else { 0 };
         }
     }
 }

@@ -313,26 +313,19 @@ impl<'r> Operands<'r> {
         self.at(self.next_out - 1, self.record.n_ins() + self.record.n_outs())
     }
 
-    /// Skips the first input of an in-place op, after making sure that its value is in the output.
+    /// Skips the first input of an in-place op, after making sure, before its first part, that its value is in the
+    /// output.
     #[inline(always)]
-    pub(super) fn take_over(&mut self) {
+    pub(super) fn take_over(&mut self, first: bool) {
+        if !first {
+            self.next_in += 1;
+            return;
+        }
         let (from, bytes) = self.input();
         let (to, room) = self.at(self.record.n_ins(), self.record.n_ins() + 1);
         if from != to {
             // SAFETY: both lie inside their banks; `copy` allows any overlap.
             unsafe { core::ptr::copy(from, to, if bytes < room { bytes } else { room }) }
-        }
-    }
-}
-
-impl Operands<'_> {
-    /// As [`take_over`](Self::take_over) for an op that runs in pieces: only before the first.
-    #[inline(always)]
-    pub(super) fn take_over_if(&mut self, first: bool) {
-        if first {
-            self.take_over();
-        } else {
-            self.next_in += 1;
         }
     }
 }

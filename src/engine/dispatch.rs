@@ -20,11 +20,11 @@ macro_rules! dispatch {
         $f(&$s, $($o.$operand()),*)
     };
     (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*) in_place) => {{
-        $o.take_over();
+        $o.take_over(true);
         $f(&$s, $($o.$operand()),*)
     }};
     (@call $o:ident, $tick:ident, $f:path, $s:ident, ($($operand:ident),*) random) => {{
-        $o.take_over();
+        $o.take_over(true);
         $f(&$s, $tick, $($o.$operand()),*)
     }};
 }

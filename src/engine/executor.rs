@@ -1,10 +1,11 @@
 //! The general executor: any checked Program over the memory banks it asks for.
 
 use super::arena::{Memory, Operands};
-use super::{cpu, integer, steps};
+use super::steps::Progress;
+use super::{cpu, integer};
 use crate::error::Error;
 use crate::format::{OpRecord, View};
-use crate::ops::Tick;
+use crate::ops::{Rows, Tick, Whole};
 use crate::program::{Every, Runs};
 use core::marker::PhantomData;
 use core::ops::Range;
@@ -86,14 +87,16 @@ impl<'m, S: Runs> Executor<'m, S> {
         }
     }
 
-    /// Runs these rows of an op and says how many it has, or all of an op that has none.
-    pub(super) fn run_rows(&mut self, record: &OpRecord<'m>, rows: Range<usize>) -> Option<usize> {
-        let (view, words) = (self.view, record.words());
-        let all = steps::run::<S>(record.kind, &words, &mut self.memory.operands(view, *record), &rows);
-        if all.is_none() {
-            run_op::<S>(record, self.memory.operands(view, *record), &Tick::default());
-        }
-        all
+    /// Goes on with a run in steps by at most `rows` rows, at least 1, of one op; says whether there is more to do.
+    pub(crate) fn step(&mut self, progress: &mut Progress<'m>, rows: usize) -> bool {
+        progress.advance(rows, |record, rows| {
+            let (words, mut operands) = (record.words(), self.memory.operands(self.view, *record));
+            let all = integer::run::<S>(record.kind, &words, &mut operands, Rows(rows));
+            all.unwrap_or_else(|| {
+                cpu::run::<S>(record.kind, &words, &mut operands, &Tick::default());
+                0
+            })
+        })
     }
 
     /// The bytes of the `id`-th tensor; none where there are fewer tensors.
@@ -110,7 +113,7 @@ impl<'m, S: Runs> Executor<'m, S> {
 #[inline(always)]
 fn run_op<S: Runs>(record: &OpRecord<'_>, mut operands: Operands<'_>, tick: &Tick) {
     let words = record.words();
-    if !integer::run::<S>(record.kind, &words, &mut operands) {
+    if integer::run::<S>(record.kind, &words, &mut operands, Whole).is_none() {
         cpu::run::<S>(record.kind, &words, &mut operands, tick);
     }
 }

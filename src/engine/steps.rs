@@ -1,113 +1,104 @@
-//! A run in pieces, for firmware that has other things to do before it is over.
+//! A run in steps, for firmware that has other things to do before it is over.
 
-use super::arena::Operands;
 use super::device::Scores;
 use super::element::Element;
 use super::executor::Executor;
-use crate::format::{MAX_SHAPE_WORDS, OpRecord, Ops};
-use crate::ops::*;
-use crate::program::{Kind, Op, Runs};
+use crate::format::{OpRecord, Ops};
+use crate::program::Runs;
 use core::marker::PhantomData;
 use core::ops::Range;
 
-/// Elements that count as a row of an op whose shape has no rows.
-const ROW: usize = 64;
+/// How far a run in steps is. All else that it knows lies in the arena.
+#[derive(Clone, Debug)]
+pub(crate) struct Progress<'m> {
+    /// The ops that are not done.
+    ops: Ops<'m>,
+    /// Rows of the first of them that are done.
+    done: usize,
+}
+
+impl<'m> Progress<'m> {
+    /// A run of `ops` that has not begun.
+    pub(crate) fn new(ops: Ops<'m>) -> Self {
+        Self { ops, done: 0 }
+    }
+
+    /// Has `run` compute the next rows, at most `rows` and at least 1, of the op that comes next. It says how many
+    /// rows that op has in all.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, rows: usize, run: impl FnOnce(&OpRecord<'m>, Range<usize>) -> usize) -> bool {
+        let mut rest = self.ops;
+        let Some(record) = rest.next() else { return false };
+        let next = self.done.saturating_add(rows.max(1));
+        if run(&record, self.done..next) > next {
+            self.done = next;
+        } else {
+            *self = Self::new(rest);
+        }
+        self.ops_left() > 0
+    }
+
+    /// Ops that are not done.
+    pub(crate) fn ops_left(&self) -> usize {
+        self.ops.len()
+    }
+}
 
 /// A run that has begun. It holds the engine, so that nobody changes the input under it; dropped before its end, it
 /// leaves an input to be written again, as a whole run does.
+///
+/// # What a step costs
+///
+/// A step computes rows of one op. This is a row of each integer op, and what it costs at most:
+///
+/// | op | a row | cost of a row |
+/// |---|---|---|
+/// | linear | a token | `k n` multiply-accumulates |
+/// | convolution | a pixel of the output, of one head | `kh kw c_in c_out` multiply-accumulates |
+/// | depthwise convolution, maximum | a row of the output's pixels | `ow c kh kw` multiply-accumulates or comparisons |
+/// | mean over windows | 16 channels of a pixel of the output | 16 additions for each pixel of the window |
+/// | LayerNorm | a token | `c` elements |
+/// | input | 32 pixels or samples | `32 c` elements |
+/// | sums, tables, rescaling | 64 elements | 64 elements |
+/// | token put first, token taken out | a token | `c` elements copied |
+/// | softmax attention | a token, of one head | `2 n d` multiply-accumulates |
+/// | both passes of SOFT's attention | a token, of one head | `2 m d` multiply-accumulates |
+/// | Gram matrix | a row of one head | `m d` multiply-accumulates |
+/// | Newton's inverse | a row of one iteration, of one head | `2 m^2` multiply-accumulates of 64 bits, and up to `3 m^2` elements moved |
+/// | factors of the direct inverse | a row of one head | `m^2 / 2` multiply-accumulates of 64 bits |
+/// | substitutions of the direct inverse | four channels of one head | `4 m^2` multiply-accumulates of 64 bits |
+/// | its solution to int16 | a channel of one head | `m` elements, a few times |
+/// | symmetric normalisation | a row and a column of one head; its scales: a head | `2 m` elements; `m^2 / 2` additions and `m` roots |
+/// | product with the inverse | a channel of one head | `m^2` multiply-accumulates of 64 bits |
+///
+/// What an op prepares for its rows, it prepares in every step: weights and landmarks are widened, norms are taken. Cores
+/// compute four rows of a matrix product or of attention together, so steps of 1 to 3 rows cost what 4 rows do. Where an
+/// op that works in place does not find its input there, its first step copies it. An op in floats is one step.
 pub struct Steps<'e, 'm, S, T> {
     executor: &'e mut Executor<'m, S>,
-    ops: Ops<'m>,
-    op: Option<OpRecord<'m>>,
-    /// Rows of `op` that are done.
-    done: usize,
+    progress: Progress<'m>,
     output: PhantomData<T>,
 }
 
 impl<'e, 'm, S: Runs, T: Element> Steps<'e, 'm, S, T> {
     pub(super) fn new(executor: &'e mut Executor<'m, S>) -> Self {
-        let mut ops = executor.view().ops();
-        let op = ops.next();
-        Self { executor, ops, op, done: 0, output: PhantomData }
+        let progress = Progress::new(executor.view().ops());
+        Self { executor, progress, output: PhantomData }
     }
 
-    /// Computes at most `rows` rows (at least 1) of one op, and says whether there is more to do.
-    ///
-    /// Linear ops, LayerNorm and the second pass of SOFT's attention are split by tokens, tables, sums and
-    /// rescaling by 64 elements. Of all others a step computes the whole op.
+    /// Computes at most `rows` rows, at least 1, of one op, and says whether there is more to do.
     pub fn step(&mut self, rows: usize) -> bool {
-        let Some(record) = self.op else { return false };
-        let next = self.done.saturating_add(rows.max(1));
-        match self.executor.run_rows(&record, self.done..next) {
-            Some(all) if next < all => self.done = next,
-            _ => (self.op, self.done) = (self.ops.next(), 0),
-        }
-        self.op.is_some()
+        self.executor.step(&mut self.progress, rows)
+    }
+
+    /// Ops that are not done: 0 when the run is over.
+    pub fn ops_left(&self) -> usize {
+        self.progress.ops_left()
     }
 
     /// Computes what is left and gives the scores: those of a run in one piece, bit for bit.
     pub fn finish(mut self) -> Scores<'e, T> {
         while self.step(usize::MAX) {}
         self.executor.scores()
-    }
-}
-
-/// The rows `r` of `x`, each of `width` elements; those that are there.
-fn cut<'x, T>(x: &'x [T], r: &Range<usize>, width: usize) -> &'x [T] {
-    let end = r.end.saturating_mul(width).min(x.len());
-    x.get(r.start.saturating_mul(width)..end).unwrap_or_default()
-}
-
-/// As [`cut`], to write.
-fn cut_mut<'x, T>(x: &'x mut [T], r: &Range<usize>, width: usize) -> &'x mut [T] {
-    let end = r.end.saturating_mul(width).min(x.len());
-    x.get_mut(r.start.saturating_mul(width)..end).unwrap_or_default()
-}
-
-/// Runs these rows of an op of this kind, if its rows can be computed by themselves, and says how many it has.
-#[inline(always)]
-pub(super) fn run<S: Runs>(
-    kind: Kind,
-    words: &[u32; MAX_SHAPE_WORDS],
-    o: &mut Operands<'_>,
-    r: &Range<usize>,
-) -> Option<usize> {
-    macro_rules! split {
-        // The field that counts rows; how the operands in rows are cut; the call, without in-place input.
-        ($($Kind:ident($s:ident, $rows:ident / $unit:expr): $($module:ident)::+(
-            $($cut:ident $(* $width:expr)?),*) $(@ $in_place:ident)?;)*) => {
-            match kind {
-                $(Kind::$Kind if const { S::OPS.contains(Kind::$Kind) } => {
-                    let Op::$Kind($s) = Op::decode(Kind::$Kind, words) else { return None };
-                    $(o.$in_place(r.start == 0);)?
-                    let from = r.start.saturating_mul($unit).min($s.$rows);
-                    let part = r.end.saturating_mul($unit).min($s.$rows) - from;
-                    let mut shape = $s;
-                    shape.$rows = part;
-                    $($module)::+(&shape, $(split!(@ o, r, $cut $(* $width)?)),*);
-                    Some($s.$rows.div_ceil($unit))
-                })*
-                _ => None,
-            }
-        };
-        (@ $o:ident, $r:ident, i8 * $width:expr) => { cut($o.i8(), $r, $width) };
-        (@ $o:ident, $r:ident, i16 * $width:expr) => { cut($o.i16(), $r, $width) };
-        (@ $o:ident, $r:ident, i8_mut * $width:expr) => { cut_mut($o.i8_mut(), $r, $width) };
-        (@ $o:ident, $r:ident, i16_mut * $width:expr) => { cut_mut($o.i16_mut(), $r, $width) };
-        (@ $o:ident, $r:ident, $whole:ident) => { $o.$whole() };
-    }
-    split! {
-        LinearI8(s, rows / 1): linear::forward_i8(i8 * s.k, i8, i32, i32, i8, i8_mut * s.n, i32_mut);
-        LinearI16(s, rows / 1): linear::forward_i16(i8 * s.k, i8, i32, i32, i8, i16_mut * s.n, i32_mut);
-        LayerNormI8(s, rows / 1): layer_norm::forward_i8(i16 * s.c, i16, i32, i8_mut * s.c);
-        LayerNormI16(s, rows / 1): layer_norm::forward_i16(i16 * s.c, i16, i32, i16_mut * s.c);
-        ApplyI8(s, n / 1): kernel::apply_i8(i8 * s.heads * s.d, i8, i16, i32, i8_mut * s.heads * s.d, i32_mut);
-        TableI8(s, len / ROW): table::forward_i8(i8, i8_mut * ROW) @ take_over_if;
-        AddI16(s, len / ROW): add::forward_i16(i16 * ROW, i16_mut * ROW) @ take_over_if;
-        AddI16I8(s, len / ROW): add::forward_i16_i8(i8 * ROW, i16_mut * ROW) @ take_over_if;
-        AddI8(s, len / ROW): add::forward_i8(i8 * ROW, i8_mut * ROW) @ take_over_if;
-        RescaleI16I8(s, len / ROW): rescale::i16_to_i8(i16 * ROW, i8_mut * ROW);
-        RescaleI8I16(s, len / ROW): rescale::i8_to_i16(i8 * ROW, i16_mut * ROW);
-        RescaleI8(s, len / ROW): rescale::i8_to_i8(i8_mut * ROW) @ take_over_if;
     }
 }

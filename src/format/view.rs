@@ -243,7 +243,13 @@ impl<'a> Iterator for Ops<'a> {
     fn next(&mut self) -> Option<OpRecord<'a>> {
         self.next_op()
     }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.left, Some(self.left))
+    }
 }
+
+impl ExactSizeIterator for Ops<'_> {}
 
 /// One op of a file: its kind, the indices of its operands and its shape, still encoded.
 #[derive(Clone, Copy, Debug)]

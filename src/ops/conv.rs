@@ -2,7 +2,7 @@
 //! is convolved with the same weights. A 1-D convolution has `h = 1` and `kh = 1`.
 
 use super::window::Axis;
-use super::{DType, Signature, f32s, i8s, i32s, operand, size};
+use super::{DType, Part, Signature, f32s, i8s, i32s, operand, size};
 use crate::arch::{Channels, Matrix, Output, Rows, Shape, ToI8, ToI16, copy, matmul, products, vectorised};
 
 shape! {
@@ -135,6 +135,9 @@ struct Patch {
 impl Patch {
     /// Patch `i` in the order of the output.
     fn nth(s: &Conv, i: usize) -> Self {
+        if i == 0 {
+            return Self { image: 0, oy: 0, ox: 0, head: 0 };
+        }
         let (pixel, head) = (i / s.heads, i % s.heads);
         let (row, ox) = (pixel / s.ow(), pixel % s.ow());
         Self { image: row / s.oh(), oy: row % s.oh(), ox, head }
@@ -395,15 +398,21 @@ impl ConvI8 {
         integer_signature(&self.geometry(), self.zero_in, DType::I8)
     }
 
+    /// Rows that can be computed by themselves: the pixels of the output, each head by itself.
+    pub const fn rows(&self) -> usize {
+        self.geometry().products().rows
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         self.geometry().macs()
     }
 }
 
-/// Integer forward to int8.
+/// Integer forward to int8 of some rows.
 pub fn forward_i8(
     s: &ConvI8,
+    part: &impl Part,
     x: &[i8],
     w: &[i8],
     bias: &[i32],
@@ -415,7 +424,7 @@ pub fn forward_i8(
 ) {
     let ConvI8 { zero, lo, hi, .. } = *s;
     let weights = Channels { w, bias, multiplier, shift };
-    integer(&s.geometry(), s.zero_in, x, weights, ToI8 { zero, lo, hi }, y, patch, scratch);
+    integer(&s.geometry(), part, s.zero_in, x, weights, ToI8 { zero, lo, hi }, y, patch, scratch);
 }
 
 shape! {
@@ -464,15 +473,21 @@ impl ConvI16 {
         integer_signature(&self.geometry(), self.zero_in, DType::I16)
     }
 
+    /// Rows that can be computed by themselves: the pixels of the output, each head by itself.
+    pub const fn rows(&self) -> usize {
+        self.geometry().products().rows
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         self.geometry().macs()
     }
 }
 
-/// Integer forward to int16.
+/// Integer forward to int16 of some rows.
 pub fn forward_i16(
     s: &ConvI16,
+    part: &impl Part,
     x: &[i8],
     w: &[i8],
     bias: &[i32],
@@ -483,7 +498,7 @@ pub fn forward_i16(
     scratch: &mut [i32],
 ) {
     let weights = Channels { w, bias, multiplier, shift };
-    integer(&s.geometry(), s.zero_in, x, weights, ToI16, y, patch, scratch);
+    integer(&s.geometry(), part, s.zero_in, x, weights, ToI16, y, patch, scratch);
 }
 
 const fn integer_signature(s: &Conv, zero_in: i32, y: DType) -> Signature {
@@ -504,6 +519,7 @@ const fn integer_signature(s: &Conv, zero_in: i32, y: DType) -> Signature {
 #[inline(always)]
 fn integer<O: Output>(
     s: &Conv,
+    part: &impl Part,
     zero_in: i32,
     x: &[i8],
     weights: Channels<'_>,
@@ -512,9 +528,9 @@ fn integer<O: Output>(
     patch: &mut [i8],
     scratch: &mut [i32],
 ) {
-    let mut patches =
-        Patches { s, x, zero: zero_in as i8, at: Patch { image: 0, oy: 0, ox: 0, head: 0 }, oh: s.oh(), ow: s.ow() };
-    products(s.products(), &mut patches, weights, output, y, patch, scratch);
+    let at = Patch::nth(s, part.start());
+    let mut patches = Patches { s, x, zero: zero_in as i8, at, oh: s.oh(), ow: s.ow() };
+    products(s.products(), &mut patches, weights, output, part.cut_mut(y, s.c_out), patch, scratch);
 }
 
 /// The patches of an image, in the order of the output.
@@ -549,6 +565,7 @@ impl Rows for Patches<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Whole;
     use crate::ops::testing::{assert_close, check_gradients, ints, reals};
     use std::vec;
     use std::vec::Vec;
@@ -706,8 +723,8 @@ mod tests {
                 let (mut y, mut y16) = (vec![0i8; outputs], vec![0i16; outputs]);
                 let (mut patch, mut scratch) =
                     (vec![9; s.signature().output(1).len as usize], vec![9; s.signature().output(2).len as usize]);
-                forward_i8(&s, &x, &w, &bias, &multiplier, &shift, &mut y, &mut patch, &mut scratch);
-                forward_i16(&s16, &x, &w, &bias, &multiplier, &shift, &mut y16, &mut patch, &mut scratch);
+                forward_i8(&s, &Whole, &x, &w, &bias, &multiplier, &shift, &mut y, &mut patch, &mut scratch);
+                forward_i16(&s16, &Whole, &x, &w, &bias, &multiplier, &shift, &mut y16, &mut patch, &mut scratch);
 
                 let mut acc: Vec<i128> = (0..outputs).map(|i| i128::from(bias[i % c_out])).collect();
                 taps(&g, |o, k, i| acc[o] += i.map_or(i128::from(zero_in), |i| i128::from(x[i])) * i128::from(w[k]));

@@ -2,7 +2,7 @@
 //! SOFT's local path over V, one filter for all channels of a head.
 
 use super::window::{Axis, Overlap};
-use super::{DType, Signature, f32s, i8s, i32s, operand};
+use super::{DType, Part, Signature, f32s, i8s, i32s, operand, size};
 use crate::arch::{self, Channels, Output, Sliding, ToI8, ToI16, vectorised};
 use crate::math::fixed::requantise;
 
@@ -68,6 +68,11 @@ impl Depthwise {
         }
     }
 
+    /// Rows of pixels of all images.
+    const fn rows(&self) -> usize {
+        size(&[self.batch, self.oh()]) as usize
+    }
+
     /// Number of filters.
     const fn filters(&self) -> usize {
         self.c / self.share
@@ -76,8 +81,8 @@ impl Depthwise {
     /// As a core is told it.
     const fn sliding(&self, zero_in: i32) -> Sliding {
         let Self { h, w, c, kh, kw, stride_h, stride_w, pad_h, pad_w, share, .. } = *self;
-        let (oh, ow, zero_in) = (self.oh(), self.ow(), zero_in as i8);
-        Sliding { h, w, c, kh, kw, stride_h, stride_w, pad_h, pad_w, share, oh, ow, zero_in }
+        let (first, ow, zero_in) = (0, self.ow(), zero_in as i8);
+        Sliding { h, w, c, kh, kw, stride_h, stride_w, pad_h, pad_w, share, first, ow, zero_in }
     }
 
     const fn x_dims(&self) -> [usize; 4] {
@@ -458,15 +463,21 @@ impl DepthwiseI8 {
         integer_signature(&self.geometry(), self.zero_in, DType::I8)
     }
 
+    /// Rows that can be computed by themselves: the rows of the output's pixels.
+    pub const fn rows(&self) -> usize {
+        self.geometry().rows()
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         self.geometry().macs()
     }
 }
 
-/// Integer forward to int8.
+/// Integer forward to int8 of some rows.
 pub fn forward_i8(
     s: &DepthwiseI8,
+    part: &impl Part,
     x: &[i8],
     w: &[i8],
     bias: &[i32],
@@ -477,7 +488,7 @@ pub fn forward_i8(
 ) {
     let DepthwiseI8 { zero, lo, hi, .. } = *s;
     let filters = Channels { w, bias, multiplier, shift };
-    integer(&s.geometry(), s.zero_in, x, filters, ToI8 { zero, lo, hi }, y, scratch);
+    integer(&s.geometry(), part, s.zero_in, x, filters, ToI8 { zero, lo, hi }, y, scratch);
 }
 
 shape! {
@@ -524,15 +535,21 @@ impl DepthwiseI16 {
         integer_signature(&self.geometry(), self.zero_in, DType::I16)
     }
 
+    /// Rows that can be computed by themselves: the rows of the output's pixels.
+    pub const fn rows(&self) -> usize {
+        self.geometry().rows()
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         self.geometry().macs()
     }
 }
 
-/// Integer forward to int16.
+/// Integer forward to int16 of some rows.
 pub fn forward_i16(
     s: &DepthwiseI16,
+    part: &impl Part,
     x: &[i8],
     w: &[i8],
     bias: &[i32],
@@ -542,7 +559,7 @@ pub fn forward_i16(
     scratch: &mut [i32],
 ) {
     let filters = Channels { w, bias, multiplier, shift };
-    integer(&s.geometry(), s.zero_in, x, filters, ToI16, y, scratch);
+    integer(&s.geometry(), part, s.zero_in, x, filters, ToI16, y, scratch);
 }
 
 const fn integer_signature(s: &Depthwise, zero_in: i32, y: DType) -> Signature {
@@ -562,6 +579,7 @@ const fn integer_signature(s: &Depthwise, zero_in: i32, y: DType) -> Signature {
 #[inline(always)]
 fn integer<O: Output<T: Copy + Default>>(
     s: &Depthwise,
+    part: &impl Part,
     zero_in: i32,
     x: &[i8],
     filters: Channels<'_>,
@@ -569,22 +587,34 @@ fn integer<O: Output<T: Copy + Default>>(
     y: &mut [O::T],
     scratch: &mut [i32],
 ) {
-    arch::depthwise(
-        &s.sliding(zero_in),
-        x,
-        filters,
-        output,
-        y,
-        scratch,
-        #[inline(always)]
-        |output, y| Integer { s, zero_in, x, filters, y, output }.all(s),
-    );
+    let (oh, row) = (s.oh(), s.ow() * s.c);
+    let images = x.chunks_exact(s.h * s.w * s.c).zip(y.chunks_exact_mut(oh * row));
+    for (i, (x, y)) in images.enumerate() {
+        let part = part.group(i, oh);
+        let first = part.start();
+        if part.is_empty() {
+            continue;
+        }
+        arch::depthwise(
+            &Sliding { first, ..s.sliding(zero_in) },
+            x,
+            filters,
+            output,
+            part.cut_mut(y, row),
+            scratch,
+            #[inline(always)]
+            |output, y| Integer { s, first, zero_in, x, filters, y, output }.all(s),
+        );
+    }
 }
 
 /// The plain version.
 struct Integer<'a, O: Output> {
     s: &'a Depthwise,
+    /// The first row of `y`.
+    first: usize,
     zero_in: i32,
+    /// One image.
     x: &'a [i8],
     filters: Channels<'a>,
     y: &'a mut [O::T],
@@ -594,40 +624,38 @@ struct Integer<'a, O: Output> {
 impl<O: Output<T: Copy + Default>> Pass for Integer<'_, O> {
     #[inline(always)]
     fn block<const V: usize, const G: usize>(&mut self, block: Block<V, G>) {
-        let Self { s, zero_in, x, filters: Channels { w, bias, multiplier, shift }, output, .. } = *self;
-        let (oh, ow, filters) = (s.oh(), s.ow(), s.filters());
+        let Self { s, first, zero_in, x, filters: Channels { w, bias, multiplier, shift }, output, .. } = *self;
+        let (ow, filters) = (s.ow(), s.filters());
         let (bias, multiplier, shift) = (block.spread(bias), block.spread(multiplier), block.spread(shift));
-        for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(self.y.chunks_exact_mut(oh * ow * s.c)) {
-            for (oy, y) in y.chunks_exact_mut(ow * s.c).enumerate() {
-                let rows = s.vertical().inputs(oy);
-                for (ox, y) in y.chunks_exact_mut(s.c).enumerate() {
-                    let columns = s.horizontal().inputs(ox);
-                    let mut acc = bias;
-                    meet(s, x, s.w, rows, columns, w, |x, w| {
-                        let (x, w) = (block.load(x), block.spread(w));
-                        let factors = x.as_flattened().iter().zip(w.as_flattened());
-                        for (acc, (&x, &w)) in acc.as_flattened_mut().iter_mut().zip(factors) {
-                            *acc += i32::from(x) * i32::from(w);
-                        }
-                    });
-                    if zero_in != 0 && rows.len * columns.len < s.kh * s.kw {
-                        for (tap, w) in w.chunks_exact(filters).enumerate() {
-                            if !(rows.has_tap(tap / s.kw) && columns.has_tap(tap % s.kw)) {
-                                let w = block.spread(w);
-                                for (acc, &w) in acc.as_flattened_mut().iter_mut().zip(w.as_flattened()) {
-                                    *acc += zero_in * i32::from(w);
-                                }
+        for (y, oy) in self.y.chunks_exact_mut(ow * s.c).zip(first..) {
+            let rows = s.vertical().inputs(oy);
+            for (ox, y) in y.chunks_exact_mut(s.c).enumerate() {
+                let columns = s.horizontal().inputs(ox);
+                let mut acc = bias;
+                meet(s, x, s.w, rows, columns, w, |x, w| {
+                    let (x, w) = (block.load(x), block.spread(w));
+                    let factors = x.as_flattened().iter().zip(w.as_flattened());
+                    for (acc, (&x, &w)) in acc.as_flattened_mut().iter_mut().zip(factors) {
+                        *acc += i32::from(x) * i32::from(w);
+                    }
+                });
+                if zero_in != 0 && rows.len * columns.len < s.kh * s.kw {
+                    for (tap, w) in w.chunks_exact(filters).enumerate() {
+                        if !(rows.has_tap(tap / s.kw) && columns.has_tap(tap % s.kw)) {
+                            let w = block.spread(w);
+                            for (acc, &w) in acc.as_flattened_mut().iter_mut().zip(w.as_flattened()) {
+                                *acc += zero_in * i32::from(w);
                             }
                         }
                     }
-                    let mut out = [[O::T::default(); V]; G];
-                    let scales = multiplier.as_flattened().iter().zip(shift.as_flattened());
-                    let sums = acc.as_flattened().iter().zip(scales);
-                    for (out, (&acc, (&multiplier, &shift))) in out.as_flattened_mut().iter_mut().zip(sums) {
-                        *out = output.put(requantise(acc, multiplier, shift as u32));
-                    }
-                    block.store(out, y);
                 }
+                let mut out = [[O::T::default(); V]; G];
+                let scales = multiplier.as_flattened().iter().zip(shift.as_flattened());
+                let sums = acc.as_flattened().iter().zip(scales);
+                for (out, (&acc, (&multiplier, &shift))) in out.as_flattened_mut().iter_mut().zip(sums) {
+                    *out = output.put(requantise(acc, multiplier, shift as u32));
+                }
+                block.store(out, y);
             }
         }
     }
@@ -636,6 +664,7 @@ impl<O: Output<T: Copy + Default>> Pass for Integer<'_, O> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Whole;
     use crate::ops::testing::{assert_close, check_gradients, ints, reals};
     use std::vec;
     use std::vec::Vec;
@@ -751,13 +780,17 @@ mod tests {
                 let outputs = s.signature().output(0).len as usize;
                 let (mut y, mut y16) = (vec![0i8; outputs], vec![0i16; outputs]);
                 let mut scratch = vec![9; s.signature().output(1).len as usize];
-                forward_i8(&s, &x, &w, &bias, &multiplier, &shift, &mut y, &mut scratch);
-                forward_i16(&s16, &x, &w, &bias, &multiplier, &shift, &mut y16, &mut scratch);
+                forward_i8(&s, &Whole, &x, &w, &bias, &multiplier, &shift, &mut y, &mut scratch);
+                forward_i16(&s16, &Whole, &x, &w, &bias, &multiplier, &shift, &mut y16, &mut scratch);
                 let (mut by_words, mut by_words16) = (vec![0i8; outputs], vec![0i16; outputs]);
                 let filters = Channels { w: &w, bias: &bias, multiplier: &multiplier, shift: &shift };
                 let sliding = g.sliding(zero_in);
-                arch::depthwise_by_words(&sliding, &x, filters, ToI8 { zero, lo, hi }, &mut by_words, &mut scratch);
-                arch::depthwise_by_words(&sliding, &x, filters, ToI16, &mut by_words16, &mut scratch);
+                let image = outputs / batch;
+                let images = by_words.chunks_mut(image).zip(by_words16.chunks_mut(image));
+                for (x, (y, y16)) in x.chunks(h * g.w * c).zip(images) {
+                    arch::depthwise_by_words(&sliding, x, filters, ToI8 { zero, lo, hi }, y, &mut scratch);
+                    arch::depthwise_by_words(&sliding, x, filters, ToI16, y16, &mut scratch);
+                }
                 assert_eq!((&by_words, &by_words16), (&y, &y16), "{words:?} {zero_in}");
 
                 let mut acc: Vec<i128> = (0..outputs).map(|i| i128::from(bias[i % c / share])).collect();

@@ -4,7 +4,7 @@
 //! folded into the tokens before they come here.
 
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, triangle};
-use super::{Signature, f32s, i8s, i16s, i32s, size};
+use super::{Part, Signature, f32s, i8s, i16s, i32s, size};
 use crate::arch::{squared_distance, vectorised};
 use crate::math::fixed::{Decay, MAX_SHIFT, MIN_SHIFT};
 use crate::math::float::exp;
@@ -183,19 +183,24 @@ impl GramI8 {
         Signature::new(&[i8s(&[m, heads, d])], &[i16s(&[heads, m, m])])
     }
 
+    /// Rows that can be computed by themselves: the rows of all matrices, each with the column it mirrors.
+    pub const fn rows(&self) -> usize {
+        size(&[self.heads, self.m]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         size(&[self.heads, self.m, self.m, self.d]) / 2
     }
 }
 
-/// Integer forward, Q15.
-pub fn forward_i8(s: &GramI8, l: &[i8], a: &mut [i16]) {
+/// Integer forward of some rows, Q15.
+pub fn forward_i8(s: &GramI8, part: &impl Part, l: &[i8], a: &mut [i16]) {
     let GramI8 { m, heads, d, multiplier, shift } = *s;
     let decay = Decay::new(multiplier, shift as u32);
     for (h, a) in a.chunks_exact_mut(m * m).enumerate() {
         let landmark = |i: usize| &l[(i * heads + h) * d..][..d];
-        for i in 0..m {
+        for i in part.group(h, m).rows(m) {
             for j in 0..=i {
                 let value = decay.value(squared_distance(landmark(i), landmark(j))) as i16;
                 a[i * m + j] = value;
@@ -237,20 +242,26 @@ impl GramTriangleI8 {
         Signature::new(&[i8s(&[m, heads, d])], &[i32s(&[heads, triangle(m)])])
     }
 
+    /// Rows that can be computed by themselves: the rows of all triangles.
+    pub const fn rows(&self) -> usize {
+        size(&[self.heads, self.m]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         size(&[self.heads, self.m, self.m, self.d]) / 2
     }
 }
 
-/// Integer forward, Q15, exactly as [`GramTriangleI8`] says.
-pub fn triangle_i8(s: &GramTriangleI8, l: &[i8], a: &mut [i32]) {
+/// Integer forward of some rows, Q15, exactly as [`GramTriangleI8`] says.
+pub fn triangle_i8(s: &GramTriangleI8, part: &impl Part, l: &[i8], a: &mut [i32]) {
     let GramTriangleI8 { m, heads, d, multiplier, shift } = *s;
     let decay = Decay::new(multiplier, shift as u32);
     for (h, a) in a.chunks_exact_mut(triangle(m)).enumerate() {
         let landmark = |i: usize| &l[(i * heads + h) * d..][..d];
-        let mut a = a.iter_mut();
-        for i in 0..m {
+        let part = part.group(h, m);
+        let mut a = a[triangle(part.start())..].iter_mut();
+        for i in part.rows(m) {
             for (j, a) in (0..=i).zip(&mut a) {
                 *a = decay.value(squared_distance(landmark(i), landmark(j)));
             }
@@ -262,6 +273,7 @@ pub fn triangle_i8(s: &GramTriangleI8, l: &[i8], a: &mut [i32]) {
 pub(super) mod tests {
     use super::*;
     use crate::math::fixed::Multiplier;
+    use crate::ops::Whole;
     use crate::ops::testing::{assert_close, check_gradients, ints, reals};
 
     pub(in crate::ops) fn reference(s: &Gram, l: &[f64]) -> Vec<f64> {
@@ -329,9 +341,10 @@ pub(super) mod tests {
             let s = GramI8 { m, heads, d, multiplier: factor.value, shift: factor.shift as i32 };
             assert_eq!(s.signature().reason(), None);
             let mut a = vec![0; heads * m * m];
-            forward_i8(&s, &l, &mut a);
+            forward_i8(&s, &Whole, &l, &mut a);
             let mut lower = vec![9; heads * triangle(m)];
-            triangle_i8(&GramTriangleI8 { m, heads, d, multiplier: s.multiplier, shift: s.shift }, &l, &mut lower);
+            let lower_of = GramTriangleI8 { m, heads, d, multiplier: s.multiplier, shift: s.shift };
+            triangle_i8(&lower_of, &Whole, &l, &mut lower);
             let expected = a.chunks(m * m).flat_map(|a| (0..m).flat_map(|i| &a[i * m..][..=i])).map(|&a| i32::from(a));
             assert!(expected.eq(lower));
             let real: Vec<f64> = l.iter().map(|&v| f64::from(v) * scale).collect();
@@ -349,7 +362,7 @@ pub(super) mod tests {
         let mut l = vec![127; m * d];
         l[..d].fill(-128);
         let mut a = [7; 4];
-        forward_i8(&GramI8 { m, heads: 1, d, multiplier: i32::MAX, shift: 16 }, &l, &mut a);
+        forward_i8(&GramI8 { m, heads: 1, d, multiplier: i32::MAX, shift: 16 }, &Whole, &l, &mut a);
         assert_eq!(a, [32767, 0, 0, 32767]);
         for (d, multiplier, shift) in [(d + 1, 1 << 30, 20), (1, -1, 20), (1, 1 << 30, 15), (1, 1 << 30, 63)] {
             assert!(GramI8 { m, heads: 1, d, multiplier, shift }.signature().reason().is_some());

@@ -6,7 +6,7 @@
 //! The direct inverse is what it converges to, at about a fortieth of the cost. In integers it is never formed: see
 //! [`solve`](super::solve).
 
-use super::{Signature, f32s, i16s, i32s};
+use super::{Part, Signature, f32s, i16s, i32s};
 use crate::arch::{Matrix, dot_i64, matmul, matmul_f64, vectorised};
 use crate::math::fixed::{reciprocal, round_shift, saturate_i32};
 
@@ -266,39 +266,72 @@ impl InverseNewtonQ22 {
         Signature::new(&[i16s(&[heads, m, m])], &[i32s(&[heads, m, m]), i32s(&[m, m]).plus(&[m])])
     }
 
+    /// Rows of each matrix: the start, and those of every step.
+    const fn rows_of_head(&self) -> usize {
+        1 + self.iterations * self.m
+    }
+
+    /// Rows that can be computed by themselves, in order: of each head the start, then the rows of `V` of every
+    /// step.
+    pub const fn rows(&self) -> usize {
+        super::size(&[self.heads, self.rows_of_head()]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         super::size(&[3, self.heads, self.iterations, self.m, self.m, self.m]) / 2
     }
 }
 
-/// Newton's iteration in integers, exactly as [`InverseNewtonQ22`] says.
-pub fn newton_q22(s: &InverseNewtonQ22, a: &[i16], inv: &mut [i32], scratch: &mut [i32]) {
+/// Some rows of Newton's iteration in integers, exactly as [`InverseNewtonQ22`] says. What is known so far stays
+/// in `inv` and `scratch`.
+pub fn newton_q22(s: &InverseNewtonQ22, part: &impl Part, a: &[i16], inv: &mut [i32], scratch: &mut [i32]) {
     let InverseNewtonQ22 { m, iterations, ridge, .. } = *s;
     let (next, product) = scratch.split_at_mut(m * m);
     let ridge = i64::from(ridge);
-    for (a, v) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)) {
-        let (beta, mut fraction) = newton_start(m, a);
-        for (v, &a) in v.iter_mut().zip(a) {
-            *v = round_shift(beta * (i64::from(a) << 7), 22) as i32;
+    for (h, (a, v)) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)).enumerate() {
+        let rows = part.group(h, s.rows_of_head()).rows(s.rows_of_head());
+        if rows.is_empty() {
+            continue;
         }
-        for (v, &a) in v.iter_mut().zip(a).step_by(m + 1) {
-            *v = round_shift(beta * ((i64::from(a) << 7) + ridge), 22) as i32;
+        // Between rows the product is free: it keeps the fraction bits of `V` and of `V'`.
+        let [mut f, mut g, ..] = product[0].to_ne_bytes().map(u32::from);
+        for row in rows {
+            match row.checked_sub(1) {
+                None => {
+                    let (beta, fraction) = newton_start(m, a);
+                    for (v, &a) in v.iter_mut().zip(a) {
+                        *v = round_shift(beta * (i64::from(a) << 7), 22) as i32;
+                    }
+                    for (v, &a) in v.iter_mut().zip(a).step_by(m + 1) {
+                        *v = round_shift(beta * ((i64::from(a) << 7) + ridge), 22) as i32;
+                    }
+                    f = fraction;
+                }
+                Some(at) => {
+                    let i = at % m;
+                    if i == 0 {
+                        // V' is at most 2V (both are positive semi-definite), so it fits 2^30 from below 2^29.
+                        let top = v.iter().fold(0, |top, v| v.unsigned_abs().max(top));
+                        g = if f > 22 && top >= 1 << 29 { f - 1 } else { f };
+                    }
+                    vectorised(
+                        #[inline(always)]
+                        || newton_row(m, i, ridge, a, v, f, g, next, product),
+                    );
+                    if i + 1 == m {
+                        v.copy_from_slice(next);
+                        f = g;
+                    }
+                }
+            }
+            if row == iterations * m {
+                for v in v.iter_mut() {
+                    *v = round_shift(i64::from(*v), f - 22) as i32;
+                }
+            }
         }
-        for _ in 0..iterations {
-            // V' is at most 2V (both are positive semi-definite), so it fits 2^30 from below 2^29.
-            let top = v.iter().fold(0, |top, v| v.unsigned_abs().max(top));
-            let next_fraction = if fraction > 22 && top >= 1 << 29 { fraction - 1 } else { fraction };
-            vectorised(
-                #[inline(always)]
-                || newton_step(m, ridge, a, v, fraction, next_fraction, next, product),
-            );
-            v.copy_from_slice(next);
-            fraction = next_fraction;
-        }
-        for v in v.iter_mut() {
-            *v = round_shift(i64::from(*v), fraction - 22) as i32;
-        }
+        product[0] = i32::from_ne_bytes([f as u8, g as u8, 0, 0]);
     }
 }
 
@@ -316,24 +349,33 @@ fn newton_start(m: usize, a: &[i16]) -> (i64, u32) {
     ((b >> surplus) as i64, 63 - 2 * zeros - surplus)
 }
 
-/// One step from `v` with `f` fraction bits to `next` with `g`.
+/// Row `i`, and the column it mirrors, of one step from `v` with `f` fraction bits to `next` with `g`.
 #[inline(always)]
-fn newton_step(m: usize, ridge: i64, a: &[i16], v: &[i32], f: u32, g: u32, next: &mut [i32], product: &mut [i32]) {
+fn newton_row(
+    m: usize,
+    i: usize,
+    ridge: i64,
+    a: &[i16],
+    v: &[i32],
+    f: u32,
+    g: u32,
+    next: &mut [i32],
+    product: &mut [i32],
+) {
     const T_LIMIT: i64 = (1 << 25) - 1;
     const V_LIMIT: i64 = 1 << 30;
-    for (i, vi) in v.chunks_exact(m).enumerate() {
-        // At most 255 * 2^30 * 2^15 * 2^7 + 2^52 < 2^61.
-        for (t, (aj, &v)) in product.iter_mut().zip(a.chunks_exact(m).zip(vi)) {
-            let sum = (dot_i16(vi, aj) << 7) + ridge * i64::from(v);
-            *t = round_shift(sum, f - 2).clamp(-T_LIMIT, T_LIMIT) as i32;
-        }
-        // At most 2^55 + 255 (2^25 - 1) 2^30 < 2^63 - 2^24.
-        for (j, vj) in v.chunks_exact(m).enumerate().take(i + 1) {
-            let sum = (i64::from(vi[j]) << 25) - dot_i64(product, vj);
-            let value = round_shift(sum, 24 + f - g).clamp(-V_LIMIT, V_LIMIT) as i32;
-            next[i * m + j] = value;
-            next[j * m + i] = value;
-        }
+    let vi = &v[i * m..][..m];
+    // At most 255 * 2^30 * 2^15 * 2^7 + 2^52 < 2^61.
+    for (t, (aj, &v)) in product.iter_mut().zip(a.chunks_exact(m).zip(vi)) {
+        let sum = (dot_i16(vi, aj) << 7) + ridge * i64::from(v);
+        *t = round_shift(sum, f - 2).clamp(-T_LIMIT, T_LIMIT) as i32;
+    }
+    // At most 2^55 + 255 (2^25 - 1) 2^30 < 2^63 - 2^24.
+    for (j, vj) in v.chunks_exact(m).enumerate().take(i + 1) {
+        let sum = (i64::from(vi[j]) << 25) - dot_i64(product, vj);
+        let value = round_shift(sum, 24 + f - g).clamp(-V_LIMIT, V_LIMIT) as i32;
+        next[i * m + j] = value;
+        next[j * m + i] = value;
     }
 }
 
@@ -362,6 +404,7 @@ pub(super) fn rounded(x: i64) -> i32 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::ops::Whole;
     use crate::ops::testing::{Reals, assert_close, check_gradients, ints, reals};
 
     /// `count` Gram matrices of points in `dim` dimensions; small `scale` makes them nearly singular.
@@ -534,7 +577,7 @@ pub(super) mod tests {
     fn newton_int(s: &InverseNewtonQ22, a: &[i16]) -> Vec<i32> {
         assert_eq!(s.signature().reason(), None);
         let mut inv = vec![9; a.len()];
-        newton_q22(s, a, &mut inv, &mut vec![9; s.m * (s.m + 1)]);
+        newton_q22(s, &Whole, a, &mut inv, &mut vec![9; s.m * (s.m + 1)]);
         inv
     }
 

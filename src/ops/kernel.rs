@@ -5,7 +5,7 @@
 //! memory does not depend on `n`.
 
 use super::gram::kernel_fault;
-use super::{Operand, Signature, f32s, i8s, i16s, i32s, size};
+use super::{Operand, Part, Rows, Signature, f32s, i8s, i16s, i32s, size};
 use crate::arch::{
     Kernel, Matrix, Outputs, Plan, ToI8, kernel_accumulate, kernel_apply, matmul, scaled, vectorised, vectorised_wide,
 };
@@ -535,15 +535,29 @@ impl AccumulateI8 {
         Signature::new(&[tokens, i8s(&[m, heads, d]), tokens], &[i32s(&[heads, m, d]), scratch])
     }
 
+    /// Rows that can be computed by themselves, in order: the tokens, for one head after the other.
+    pub const fn rows(&self) -> usize {
+        size(&[self.heads, self.n]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         size(&[2, self.heads, self.n, self.m, self.d])
     }
 }
 
-/// The first pass in integers, exactly as [`AccumulateI8`] says.
-pub fn accumulate_i8(s: &AccumulateI8, q: &[i8], l: &[i8], v: &[i8], w: &mut [i32], scratch: &mut [i32]) {
-    accumulate_runs(s, l, q, v, w, scratch, |k, q, v, sums, scratch| {
+/// Some rows of the first pass in integers, exactly as [`AccumulateI8`] says. What a run of tokens sums to so far
+/// stays in `scratch`, or in `w` where there is one run only.
+pub fn accumulate_i8(
+    s: &AccumulateI8,
+    part: &impl Part,
+    q: &[i8],
+    l: &[i8],
+    v: &[i8],
+    w: &mut [i32],
+    scratch: &mut [i32],
+) {
+    accumulate_runs(s, part, l, q, v, w, scratch, |k, q, v, sums, scratch| {
         kernel_accumulate(
             k,
             q,
@@ -556,10 +570,11 @@ pub fn accumulate_i8(s: &AccumulateI8, q: &[i8], l: &[i8], v: &[i8], w: &mut [i3
     });
 }
 
-/// Has `run(kernel, q, v, sums, scratch)` add each run of tokens, for each head.
+/// Has `run(kernel, q, v, sums, scratch)` add the tokens of each run, for each head.
 #[inline(always)]
 fn accumulate_runs(
     s: &AccumulateI8,
+    part: &impl Part,
     l: &[i8],
     q: &[i8],
     v: &[i8],
@@ -567,22 +582,33 @@ fn accumulate_runs(
     scratch: &mut [i32],
     run: impl Fn(&Kernel<'_>, &[i8], &[i8], &mut [i32], &mut [i32]),
 ) {
-    let AccumulateI8 { m, heads, d, multiplier, shift, w_shift, .. } = *s;
+    let AccumulateI8 { n, m, heads, d, multiplier, shift, w_shift } = *s;
     let width = heads * d;
     let (scratch, sums) = scratch.split_at_mut(Plan { m, d }.accumulate());
     for (h, w) in w.chunks_exact_mut(m * d).enumerate() {
         let k = Kernel { l, width, first: h * d, d, multiplier, shift: shift as u32 };
-        w.fill(0);
-        if sums.is_empty() {
-            run(&k, q, v, w, scratch);
-            continue;
+        let mut rows = part.group(h, n).rows(n);
+        if rows.start == 0 {
+            w.fill(0);
         }
-        for (q, v) in q.chunks(SUM_BLOCK * width).zip(v.chunks(SUM_BLOCK * width)) {
-            sums.fill(0);
-            run(&k, q, v, sums, scratch);
-            for (w, sum) in w.iter_mut().zip(&*sums) {
-                *w += round_shift_i32(*sum, w_shift as u32);
+        while !rows.is_empty() {
+            let run_end = n.min((rows.start / SUM_BLOCK + 1) * SUM_BLOCK);
+            let part = Rows(rows.start..rows.end.min(run_end));
+            let (q, v) = (part.cut(q, width), part.cut(v, width));
+            if sums.is_empty() {
+                run(&k, q, v, w, scratch);
+            } else {
+                if part.start().is_multiple_of(SUM_BLOCK) {
+                    sums.fill(0);
+                }
+                run(&k, q, v, sums, scratch);
+                if part.0.end == run_end {
+                    for (w, sum) in w.iter_mut().zip(&*sums) {
+                        *w += round_shift_i32(*sum, w_shift as u32);
+                    }
+                }
             }
+            rows.start = part.0.end;
         }
     }
 }
@@ -655,6 +681,11 @@ impl ApplyI8 {
         Signature::new(&ins, &[tokens, i32s(&[Plan { m, d }.apply()])])
     }
 
+    /// Rows that can be computed by themselves: the tokens, for one head after the other.
+    pub const fn rows(&self) -> usize {
+        size(&[self.heads, self.n]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         size(&[2, self.heads, self.n, self.m, self.d])
@@ -672,15 +703,25 @@ pub(super) const fn output_fault(multiplier: i32, shift: i32, zero: i32, lo: i32
     }
 }
 
-/// The second pass in integers, exactly as [`ApplyI8`] says.
-pub fn apply_i8(s: &ApplyI8, q: &[i8], l: &[i8], u: &[i16], e: &[i32], y: &mut [i8], scratch: &mut [i32]) {
-    for_heads(s, l, u, e, |k, u, outputs| {
+/// Some rows of the second pass in integers, exactly as [`ApplyI8`] says.
+pub fn apply_i8(
+    s: &ApplyI8,
+    part: &impl Part,
+    q: &[i8],
+    l: &[i8],
+    u: &[i16],
+    e: &[i32],
+    y: &mut [i8],
+    scratch: &mut [i32],
+) {
+    for_heads(s, part, l, u, e, |k, part, u, outputs| {
+        let q = part.cut(q, k.width);
         kernel_apply(
             k,
             q,
             u,
             outputs,
-            y,
+            part.cut_mut(y, k.width),
             scratch,
             #[inline(always)]
             |y, scratch| apply_plain(k, q, u, outputs, y, scratch),
@@ -688,14 +729,25 @@ pub fn apply_i8(s: &ApplyI8, q: &[i8], l: &[i8], u: &[i16], e: &[i32], y: &mut [
     });
 }
 
-/// Calls `apply(kernel, u, outputs)` for each head.
+/// Calls `apply(kernel, tokens, u, outputs)` for each head of which there are rows.
 #[inline(always)]
-fn for_heads(s: &ApplyI8, l: &[i8], u: &[i16], e: &[i32], mut apply: impl FnMut(&Kernel<'_>, &[i16], Outputs<'_>)) {
-    let ApplyI8 { m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi, .. } = *s;
+fn for_heads<P: Part>(
+    s: &ApplyI8,
+    part: &P,
+    l: &[i8],
+    u: &[i16],
+    e: &[i32],
+    mut apply: impl FnMut(&Kernel<'_>, &P, &[i16], Outputs<'_>),
+) {
+    let ApplyI8 { n, m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi } = *s;
     for (h, (u, e)) in u.chunks_exact(m * d).zip(e.chunks_exact(d)).enumerate() {
+        let part = part.group(h, n);
+        if part.is_empty() {
+            continue;
+        }
         let k = Kernel { l, width: heads * d, first: h * d, d, multiplier, shift: shift as u32 };
         let outputs = Outputs { multiplier: out_multiplier, shift: out_shift + 37, e, to: ToI8 { zero, lo, hi } };
-        apply(&k, u, outputs);
+        apply(&k, &part, u, outputs);
     }
 }
 
@@ -725,6 +777,7 @@ mod tests {
     use crate::arch::{kernel_accumulate_by_words, kernel_apply_by_words};
     use crate::math::fixed::{Multiplier, exp2_neg};
     use crate::math::random::Stream;
+    use crate::ops::Whole;
     use crate::ops::testing::{Reals, assert_close, check_gradients, ints, reals};
     use crate::ops::{gram, inverse, product, solve};
 
@@ -851,8 +904,8 @@ mod tests {
         assert_eq!(s.signature().reason(), None);
         let (mut w, mut by_words) = (vec![9; s.heads * s.m * s.d], vec![9; s.heads * s.m * s.d]);
         let scratch = vec![9; s.signature().output(1).len as usize];
-        accumulate_i8(s, q, l, v, &mut w, &mut scratch.clone());
-        accumulate_runs(s, l, q, v, &mut by_words, &mut scratch.clone(), kernel_accumulate_by_words);
+        accumulate_i8(s, &Whole, q, l, v, &mut w, &mut scratch.clone());
+        accumulate_runs(s, &Whole, l, q, v, &mut by_words, &mut scratch.clone(), kernel_accumulate_by_words);
         assert_eq!(by_words, w);
         w
     }
@@ -861,9 +914,9 @@ mod tests {
         assert_eq!(s.signature().reason(), None);
         let (mut y, mut by_words) = (vec![9; s.n * s.heads * s.d], vec![9; s.n * s.heads * s.d]);
         let mut scratch = vec![9; s.signature().output(1).len as usize];
-        apply_i8(s, q, l, u, e, &mut y, &mut scratch);
+        apply_i8(s, &Whole, q, l, u, e, &mut y, &mut scratch);
         scratch.fill(9);
-        for_heads(s, l, u, e, |k, u, outputs| {
+        for_heads(s, &Whole, l, u, e, |k, _, u, outputs| {
             kernel_apply_by_words(k, q, u, outputs, &mut by_words, &mut scratch);
         });
         assert_eq!(by_words, y);
@@ -1027,16 +1080,16 @@ mod tests {
         let w = accumulate_int(&AccumulateI8 { n, m, heads, d, multiplier, shift, w_shift }, &q, &l, &v);
         let (u, e) = if newton {
             let (mut a, mut inv) = (vec![0; heads * m * m], vec![0; heads * m * m]);
-            gram::forward_i8(&gram::GramI8 { m, heads, d, multiplier, shift }, &l, &mut a);
+            gram::forward_i8(&gram::GramI8 { m, heads, d, multiplier, shift }, &Whole, &l, &mut a);
             let s = inverse::InverseNewtonQ22 { heads, m, iterations: 20, ridge };
-            inverse::newton_q22(&s, &a, &mut inv, &mut vec![0; m * (m + 1)]);
+            inverse::newton_q22(&s, &Whole, &a, &mut inv, &mut vec![0; m * (m + 1)]);
             let (mut u, mut e) = (vec![0; heads * m * d], vec![0; heads * d]);
             let s = product::ProductQ22 { heads, m, d };
-            product::forward_q22(&s, &inv, &w, &mut u, &mut e, &mut vec![0; 3 * m]);
+            product::forward_q22(&s, &Whole, &inv, &w, &mut u, &mut e, &mut vec![0; 3 * m]);
             (u, e)
         } else {
             let mut a = vec![0; heads * m * (m + 1) / 2];
-            gram::triangle_i8(&gram::GramTriangleI8 { m, heads, d, multiplier, shift }, &l, &mut a);
+            gram::triangle_i8(&gram::GramTriangleI8 { m, heads, d, multiplier, shift }, &Whole, &l, &mut a);
             solve::tests::solution([heads, m, d], ridge, a, w)
         };
 
@@ -1085,7 +1138,7 @@ mod tests {
             let (q, l) = (vec![value; n * d], vec![value; m * d]);
             let (multiplier, shift) = exponent(0.02);
             let mut a = vec![0; m * (m + 1) / 2];
-            gram::triangle_i8(&gram::GramTriangleI8 { m, heads: 1, d, multiplier, shift }, &l, &mut a);
+            gram::triangle_i8(&gram::GramTriangleI8 { m, heads: 1, d, multiplier, shift }, &Whole, &l, &mut a);
             let w_shift = AccumulateI8::w_shift(n);
             let w = accumulate_int(&AccumulateI8 { n, m, heads: 1, d, multiplier, shift, w_shift }, &q, &l, &q);
             let (u, e) = solve::tests::solution([1, m, d], 41943, a, w);

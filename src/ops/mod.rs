@@ -16,6 +16,9 @@
 //!   `i` of width `d` is the channels `i*d .. (i+1)*d`.
 //! - Letters: `n` tokens, `m` landmarks, `heads`, `d` head width, `c` channels, `k` contraction.
 //! - Scratch is an output like any other; its length is derived by the shape that uses it.
+//! - An integer kernel that can be taken in parts is told which [`Part`] to compute: rows of the shape's `rows()`. All
+//!   parts in order, with the same operands, compute what [`Whole`] does. Kernels whose rows are elements of their
+//!   operands need not be told: they compute as many as the slices have.
 
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -312,7 +315,10 @@ pub mod sym_norm;
 pub mod table;
 pub mod tokens;
 
+mod part;
 mod window;
+
+pub use part::{Part, Rows, Whole};
 
 #[cfg(test)]
 pub(crate) mod testing;

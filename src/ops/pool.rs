@@ -2,7 +2,7 @@
 //! all tokens before the head, and the maximum.
 
 use super::window::Axis;
-use super::{DType, Signature, f32s, i8s, operand};
+use super::{DType, Part, Signature, Whole, f32s, i8s, operand};
 use crate::arch::vectorised;
 use core::num::NonZero;
 use core::ops::Range;
@@ -78,11 +78,15 @@ impl AvgPool {
         super::size(&self.x_dims())
     }
 
-    /// The windows of an image in the order of the output, as rows and columns.
+    /// Blocks of channels of all pixels of the output.
+    const fn rows(&self) -> usize {
+        super::size(&[self.oh, self.ow, self.c.div_ceil(ROW)]) as usize
+    }
+
+    /// The `i`-th window of an image in the order of the output, as rows and columns.
     #[inline(always)]
-    fn windows(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
-        let Self { h, w, oh, ow, .. } = *self;
-        (0..oh).flat_map(move |oy| (0..ow).map(move |ox| (span(h, oh, oy), span(w, ow, ox))))
+    fn window(&self, i: usize) -> (Range<usize>, Range<usize>) {
+        (span(self.h, self.oh, i / self.ow), span(self.w, self.ow, i % self.ow))
     }
 
     /// Offset and length of every row of a window.
@@ -99,7 +103,8 @@ pub fn average(s: &AvgPool, x: &[f32], y: &mut [f32]) {
         #[inline(always)]
         || {
             for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(y.chunks_exact_mut(s.oh * s.ow * s.c)) {
-                for ((rows, columns), y) in s.windows().zip(y.chunks_exact_mut(s.c)) {
+                for (i, y) in y.chunks_exact_mut(s.c).enumerate() {
+                    let (rows, columns) = s.window(i);
                     let scale = 1.0 / (rows.len() * columns.len()) as f32;
                     y.fill(0.0);
                     for run in s.runs(rows, columns) {
@@ -164,7 +169,8 @@ pub fn average_grad(s: &AvgPoolGrad, dy: &[f32], dx: &mut [f32]) {
         #[inline(always)]
         || {
             for (dx, dy) in dx.chunks_exact_mut(s.h * s.w * s.c).zip(dy.chunks_exact(s.oh * s.ow * s.c)) {
-                for ((rows, columns), dy) in s.windows().zip(dy.chunks_exact(s.c)) {
+                for (i, dy) in dy.chunks_exact(s.c).enumerate() {
+                    let (rows, columns) = s.window(i);
                     let scale = 1.0 / (rows.len() * columns.len()) as f32;
                     for run in s.runs(rows, columns) {
                         for dx in dx[run].chunks_exact_mut(s.c) {
@@ -226,6 +232,11 @@ impl AvgPoolI8 {
         integer_signature(&self.geometry(), DType::I8)
     }
 
+    /// Rows that can be computed by themselves: up to 16 channels of each pixel of the output.
+    pub const fn rows(&self) -> usize {
+        self.geometry().rows()
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         self.geometry().macs()
@@ -241,6 +252,11 @@ impl AvgPoolI16 {
     /// Input `x`; output `y`.
     pub const fn signature(&self) -> Signature {
         integer_signature(&self.geometry(), DType::I16)
+    }
+
+    /// Rows that can be computed by themselves: up to 16 channels of each pixel of the output.
+    pub const fn rows(&self) -> usize {
+        self.geometry().rows()
     }
 
     /// Multiply-accumulates.
@@ -277,15 +293,32 @@ fn mean(sum: i32, count: NonZero<u32>, offset: u32) -> i32 {
 /// Channels whose sums a small core keeps in registers.
 const SUMS: usize = 4;
 
+/// Channels of a row: enough that a row of a small window is worth a step.
+const ROW: usize = 4 * SUMS;
+
 #[inline(always)]
-fn integer<T: Copy + Into<i32>>(s: &AvgPool, x: &[T], y: &mut [T], offset: u32, narrow: impl Fn(i32) -> T) {
-    for ((rows, columns), y) in s.windows().zip(y.chunks_exact_mut(s.c)) {
+fn integer<T: Copy + Into<i32>>(
+    s: &AvgPool,
+    part: &impl Part,
+    x: &[T],
+    y: &mut [T],
+    offset: u32,
+    narrow: impl Fn(i32) -> T,
+) {
+    let of_window = s.c.div_ceil(ROW);
+    for (i, y) in y.chunks_exact_mut(s.c).enumerate() {
+        let part = part.group(i, of_window);
+        if part.is_empty() {
+            continue;
+        }
+        let (rows, columns) = s.window(i);
         let count = NonZero::new((rows.len() * columns.len()) as u32).unwrap_or(NonZero::<u32>::MIN);
-        for (block, y) in y.chunks_mut(SUMS).enumerate() {
+        let first = part.start() * ROW;
+        for (block, y) in part.cut_mut(y, ROW).chunks_mut(SUMS).enumerate() {
             let mut sums = [0i32; SUMS];
             for run in s.runs(rows.clone(), columns.clone()) {
                 for x in x[run].chunks_exact(s.c) {
-                    for (sum, &x) in sums[..y.len()].iter_mut().zip(&x[block * SUMS..]) {
+                    for (sum, &x) in sums[..y.len()].iter_mut().zip(&x[first + block * SUMS..]) {
                         *sum += x.into();
                     }
                 }
@@ -297,14 +330,14 @@ fn integer<T: Copy + Into<i32>>(s: &AvgPool, x: &[T], y: &mut [T], offset: u32, 
     }
 }
 
-/// Integer mean of every window, int8.
-pub fn average_i8(s: &AvgPoolI8, x: &[i8], y: &mut [i8]) {
-    integer(&s.geometry(), x, y, 1 << 7, |v| v as i8);
+/// Integer means of the windows of some rows, int8.
+pub fn average_i8(s: &AvgPoolI8, part: &impl Part, x: &[i8], y: &mut [i8]) {
+    integer(&s.geometry(), part, x, y, 1 << 7, |v| v as i8);
 }
 
-/// Integer mean of every window, int16.
-pub fn average_i16(s: &AvgPoolI16, x: &[i16], y: &mut [i16]) {
-    integer(&s.geometry(), x, y, 1 << 15, |v| v as i16);
+/// Integer means of the windows of some rows, int16.
+pub fn average_i16(s: &AvgPoolI16, part: &impl Part, x: &[i16], y: &mut [i16]) {
+    integer(&s.geometry(), part, x, y, 1 << 15, |v| v as i16);
 }
 
 shape! {
@@ -388,11 +421,18 @@ impl MaxPool {
         (0..kh).flat_map(move |ky| (0..kw).map(move |kx| (corner + ky * w + kx) * c))
     }
 
+    /// Rows of pixels of all images.
+    const fn rows(&self) -> usize {
+        super::size(&[self.batch, self.oh()]) as usize
+    }
+
     #[inline(always)]
-    fn each<T: Copy>(&self, x: &[T], y: &mut [T], better: impl Fn(T, T) -> bool) {
+    fn each<T: Copy>(&self, part: &impl Part, x: &[T], y: &mut [T], better: impl Fn(T, T) -> bool) {
         let (oh, ow) = (self.oh(), self.ow());
-        for (x, y) in x.chunks_exact(self.h * self.w * self.c).zip(y.chunks_exact_mut(oh * ow * self.c)) {
-            for (oy, y) in y.chunks_exact_mut(ow * self.c).enumerate() {
+        let images = x.chunks_exact(self.h * self.w * self.c).zip(y.chunks_exact_mut(oh * ow * self.c));
+        for (i, (x, y)) in images.enumerate() {
+            let part = part.group(i, oh);
+            for (y, oy) in part.cut_mut(y, ow * self.c).chunks_exact_mut(ow * self.c).zip(part.start()..) {
                 for (ox, y) in y.chunks_exact_mut(self.c).enumerate() {
                     for (i, at) in self.pixels(oy, ox).enumerate() {
                         for (y, &x) in y.iter_mut().zip(&x[at..]) {
@@ -415,7 +455,7 @@ fn wins(x: f32, best: f32) -> bool {
 pub fn max(s: &MaxPool, x: &[f32], y: &mut [f32]) {
     vectorised(
         #[inline(always)]
-        || s.each(x, y, wins),
+        || s.each(&Whole, x, y, wins),
     );
 }
 
@@ -555,15 +595,20 @@ impl MaxPoolI8 {
         Signature::new(&[i8s(&s.x_dims())], &[i8s(&s.y_dims())])
     }
 
+    /// Rows that can be computed by themselves: the rows of the output's pixels.
+    pub const fn rows(&self) -> usize {
+        self.geometry().rows()
+    }
+
     /// Comparisons.
     pub const fn macs(&self) -> u64 {
         self.geometry().macs()
     }
 }
 
-/// The maximum of every window, int8.
-pub fn max_i8(s: &MaxPoolI8, x: &[i8], y: &mut [i8]) {
-    s.geometry().each(x, y, |x, best| x > best);
+/// The maximum of every window of some rows, int8.
+pub fn max_i8(s: &MaxPoolI8, part: &impl Part, x: &[i8], y: &mut [i8]) {
+    s.geometry().each(part, x, y, |x, best| x > best);
 }
 
 #[cfg(test)]
@@ -657,8 +702,8 @@ mod tests {
                 (vec![127; inputs], vec![32767; inputs]),
             ] {
                 let (mut y, mut y16) = (vec![0; outputs], vec![0; outputs]);
-                average_i8(&s, &x, &mut y);
-                average_i16(&s16, &x16, &mut y16);
+                average_i8(&s, &Whole, &x, &mut y);
+                average_i16(&s16, &Whole, &x16, &mut y16);
                 let widen = |x: &[i16]| x.iter().map(|&v| i128::from(v)).collect::<Vec<_>>();
                 let x: Vec<i16> = x.into_iter().map(i16::from).collect();
                 let y: Vec<i16> = y.into_iter().map(i16::from).collect();
@@ -735,7 +780,7 @@ mod tests {
             );
             let x = ints::<i8>("x", x.len());
             let mut y = vec![0i8; outputs];
-            max_i8(&MaxPoolI8::from_words(&words), &x, &mut y);
+            max_i8(&MaxPoolI8::from_words(&words), &Whole, &x, &mut y);
             let exact: Vec<f64> = x.iter().map(|&v| f64::from(v)).collect();
             assert_eq!(y, winners(&s, &exact).into_iter().map(|i| x[i]).collect::<Vec<_>>());
         }

@@ -1,7 +1,7 @@
 //! `U = A W` per head: the small product between the two passes over the tokens.
 
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS};
-use super::{Signature, f32s, i16s, i32s};
+use super::{Part, Signature, f32s, i16s, i32s};
 use crate::arch::{Matrix, dot_i64, matmul, matmul_f64};
 
 shape! {
@@ -112,21 +112,35 @@ impl ProductQ22 {
         )
     }
 
+    /// Rows that can be computed by themselves: the columns of all heads.
+    pub const fn rows(&self) -> usize {
+        super::size(&[self.heads, self.d]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         super::size(&[self.heads, self.m, self.m, self.d])
     }
 }
 
-/// Integer forward, exactly as [`ProductQ22`] says.
-pub fn forward_q22(s: &ProductQ22, inv: &[i32], w: &[i32], u: &mut [i16], e: &mut [i32], scratch: &mut [i32]) {
+/// Integer forward of some columns, exactly as [`ProductQ22`] says.
+pub fn forward_q22(
+    s: &ProductQ22,
+    part: &impl Part,
+    inv: &[i32],
+    w: &[i32],
+    u: &mut [i16],
+    e: &mut [i32],
+    scratch: &mut [i32],
+) {
     let ProductQ22 { m, d, .. } = *s;
     let (column, sums) = scratch.split_at_mut(m);
     // Two words hold the 64 bits of a sum.
     let (sums, _) = sums.as_chunks_mut::<2>();
     let inputs = inv.chunks_exact(m * m).zip(w.chunks_exact(m * d));
-    for ((inv, w), (u, e)) in inputs.zip(u.chunks_exact_mut(m * d).zip(e.chunks_exact_mut(d))) {
-        for (c, e) in e.iter_mut().enumerate() {
+    for (h, ((inv, w), (u, e))) in inputs.zip(u.chunks_exact_mut(m * d).zip(e.chunks_exact_mut(d))).enumerate() {
+        let columns = part.group(h, d).rows(d);
+        for (c, e) in e.iter_mut().enumerate().take(columns.end).skip(columns.start) {
             let mut top = 0;
             for (x, &w) in column.iter_mut().zip(w.iter().skip(c).step_by(d)) {
                 *x = w;
@@ -192,6 +206,7 @@ fn join([low, high]: [i32; 2]) -> i64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::ops::Whole;
     use crate::ops::testing::{assert_close, check_gradients, ints, reals};
 
     pub(in crate::ops) fn reference(s: &Product, a: &[f64], w: &[f64]) -> Vec<f64> {
@@ -233,7 +248,7 @@ pub(super) mod tests {
         let ProductQ22 { heads, m, d } = *s;
         assert_eq!(s.signature().reason(), None);
         let (mut u, mut e) = (vec![9; heads * m * d], vec![9; heads * d]);
-        forward_q22(s, inv, w, &mut u, &mut e, &mut vec![9; 3 * m]);
+        forward_q22(s, &Whole, inv, w, &mut u, &mut e, &mut vec![9; 3 * m]);
         for (h, c) in (0..heads).flat_map(|h| (0..d).map(move |c| (h, c))) {
             let exact = |i| -> i128 {
                 (0..m).map(|j| i128::from(inv[(h * m + i) * m + j]) * i128::from(w[(h * m + j) * d + c])).sum()

@@ -3,7 +3,7 @@
 
 use super::gram::kernel_fault;
 use super::kernel::{Head, dot_i8, output_fault};
-use super::{Operand, Signature, f32s, i8s, i32s, size};
+use super::{Operand, Part, Signature, f32s, i8s, i32s, size};
 use crate::arch::{Matrix, Softmax, ToI8, matmul, scaled, softmax, vectorised};
 use crate::math::fixed::{Decay, exp2_neg_scaled, reciprocal, round_shift};
 use crate::math::float::exp;
@@ -227,26 +227,47 @@ impl SoftmaxAttentionI8 {
         Signature::new(&[tokens, tokens, tokens], &[tokens, i32s(&[Softmax::scratch(n, d)])])
     }
 
+    /// Rows that can be computed by themselves: the tokens, for one head after the other.
+    pub const fn rows(&self) -> usize {
+        size(&[self.heads, self.n]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         size(&[2, self.heads, self.n, self.n, self.d])
     }
 }
 
-/// Integer forward, exactly as [`SoftmaxAttentionI8`] says.
-pub fn forward_i8(s: &SoftmaxAttentionI8, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8], scratch: &mut [i32]) {
-    for head in heads(s) {
-        softmax(
-            &head,
-            q,
-            k,
-            v,
-            y,
-            scratch,
-            #[inline(always)]
-            |y, scratch| forward_plain(s, &head, q, k, v, y, scratch),
-        );
+/// Integer forward of some rows, exactly as [`SoftmaxAttentionI8`] says.
+pub fn forward_i8(
+    s: &SoftmaxAttentionI8,
+    part: &impl Part,
+    q: &[i8],
+    k: &[i8],
+    v: &[i8],
+    y: &mut [i8],
+    scratch: &mut [i32],
+) {
+    for (h, head) in heads(s).enumerate() {
+        let part = part.group(h, s.n);
+        if !part.is_empty() {
+            attend(s, &head, part.cut(q, head.width), k, v, part.cut_mut(y, head.width), scratch);
+        }
     }
+}
+
+/// Some tokens of one head.
+fn attend(s: &SoftmaxAttentionI8, head: &Softmax, q: &[i8], k: &[i8], v: &[i8], y: &mut [i8], scratch: &mut [i32]) {
+    softmax(
+        head,
+        q,
+        k,
+        v,
+        y,
+        scratch,
+        #[inline(always)]
+        |y, scratch| forward_plain(s, head, q, k, v, y, scratch),
+    );
 }
 
 /// What the heads are made of.
@@ -312,6 +333,7 @@ mod tests {
     use super::*;
     use crate::arch::softmax_by_words;
     use crate::math::fixed::Multiplier;
+    use crate::ops::Whole;
     use crate::ops::testing::{Reals, assert_close, check_gradients, ints, reals};
 
     fn reference(s: &SoftmaxAttention, t: &[Vec<f64>]) -> Vec<f64> {
@@ -394,7 +416,7 @@ mod tests {
         for head in heads(s) {
             softmax_by_words(&head, q, k, v, &mut by_words, &mut scratch);
         }
-        forward_i8(s, q, k, v, y, &mut scratch);
+        forward_i8(s, &Whole, q, k, v, y, &mut scratch);
         assert_eq!(by_words, y, "{s:?}");
     }
 

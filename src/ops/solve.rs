@@ -7,7 +7,7 @@
 
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, reciprocal_q22, ridge_fault, rounded, triangle};
 use super::product::{half_up, narrow};
-use super::{Signature, i16s, i32s};
+use super::{Part, Signature, i16s, i32s, size};
 use crate::arch::{COLUMNS, column_sums, dot_i64, row_sums};
 use crate::math::fixed::{mul_wide, round_shift};
 
@@ -51,17 +51,22 @@ impl FactorQ26 {
         Signature::new(&[factor], &[factor, i32s(&[m])]).in_place()
     }
 
+    /// Rows that can be computed by themselves, in order: the rows of all triangles.
+    pub const fn rows(&self) -> usize {
+        size(&[self.heads, self.m]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         super::size(&[self.heads, self.m, self.m, self.m]) / 6
     }
 }
 
-/// The factorisation, exactly as [`FactorQ26`] says; `f` holds `A` before.
-pub fn factor_q26(s: &FactorQ26, f: &mut [i32], row: &mut [i32]) {
+/// Some rows of the factorisation, exactly as [`FactorQ26`] says; `f` holds `A` before.
+pub fn factor_q26(s: &FactorQ26, part: &impl Part, f: &mut [i32], row: &mut [i32]) {
     let FactorQ26 { m, ridge, .. } = *s;
-    for f in f.chunks_exact_mut(triangle(m)) {
-        for i in 0..m {
+    for (h, f) in f.chunks_exact_mut(triangle(m)).enumerate() {
+        for i in part.group(h, m).rows(m) {
             let (above, rest) = f.split_at_mut(triangle(i));
             let (li, diagonal) = rest[..=i].split_at_mut(i);
             let mut above = &*above;
@@ -132,21 +137,39 @@ impl SolveQ26 {
         Signature::new(&ins, &[w, i32s(&[heads, d]), i32s(&[m, COLUMNS])]).in_place()
     }
 
+    /// Rows that can be computed by themselves: four columns of a head.
+    pub const fn rows(&self) -> usize {
+        size(&[self.heads, self.d.div_ceil(COLUMNS)]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         super::size(&[self.heads, self.m, self.m, self.d])
     }
 }
 
-/// Both substitutions, exactly as [`SolveQ26`] says; `x` holds `w` before.
-pub fn solve_q26(s: &SolveQ26, f: &[i32], scale: &[i32], x: &mut [i32], e: &mut [i32], scratch: &mut [i32]) {
+/// Both substitutions for some columns, exactly as [`SolveQ26`] says; `x` holds `w` before.
+pub fn solve_q26(
+    s: &SolveQ26,
+    part: &impl Part,
+    f: &[i32],
+    scale: &[i32],
+    x: &mut [i32],
+    e: &mut [i32],
+    scratch: &mut [i32],
+) {
     let SolveQ26 { m, d, .. } = *s;
     let p = column_bits(m);
     let (columns, _) = scratch.as_chunks_mut::<COLUMNS>();
     let heads = f.chunks_exact(triangle(m)).zip(x.chunks_exact_mut(m * d)).zip(e.chunks_exact_mut(d));
     for (h, ((f, x), e)) in heads.enumerate() {
+        let part = part.group(h, d.div_ceil(COLUMNS));
+        if part.is_empty() {
+            continue;
+        }
+        let rows = part.rows(d.div_ceil(COLUMNS));
         let scale = Scale::new(scale.get(h * m..).and_then(|scale| scale.get(..m)));
-        for (e, first) in e.chunks_mut(COLUMNS).zip((0..).step_by(COLUMNS)) {
+        for (e, first) in e.chunks_mut(COLUMNS).zip((0..).step_by(COLUMNS)).take(rows.end).skip(rows.start) {
             for (c, e) in e.iter_mut().enumerate() {
                 let column = x.iter().skip(first + c).step_by(d);
                 let t = bits(column.clone()).leading_zeros() - 1;
@@ -245,17 +268,24 @@ impl NarrowI16 {
         Signature::new(&[e, i32s(&[heads, m, d])], &[e, i16s(&[heads, m, d])]).in_place()
     }
 
+    /// Rows that can be computed by themselves: the columns of all heads.
+    pub const fn rows(&self) -> usize {
+        size(&[self.heads, self.d]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         0
     }
 }
 
-/// Integer forward, exactly as [`NarrowI16`] says.
-pub fn narrow_i16(s: &NarrowI16, x: &[i32], e: &mut [i32], u: &mut [i16]) {
+/// Integer forward of some columns, exactly as [`NarrowI16`] says.
+pub fn narrow_i16(s: &NarrowI16, part: &impl Part, x: &[i32], e: &mut [i32], u: &mut [i16]) {
     let NarrowI16 { m, d, .. } = *s;
-    for ((x, u), e) in x.chunks_exact(m * d).zip(u.chunks_exact_mut(m * d)).zip(e.chunks_exact_mut(d)) {
-        for (c, e) in e.iter_mut().enumerate() {
+    let heads = x.chunks_exact(m * d).zip(u.chunks_exact_mut(m * d)).zip(e.chunks_exact_mut(d));
+    for (h, ((x, u), e)) in heads.enumerate() {
+        let columns = part.group(h, d).rows(d);
+        for (c, e) in e.iter_mut().enumerate().take(columns.end).skip(columns.start) {
             let column = x.iter().skip(c).step_by(d);
             // Below this shift the largest value does not fit 15 bits.
             let least = (u32::BITS - bits(column.clone()).leading_zeros()).saturating_sub(15);
@@ -269,6 +299,7 @@ pub fn narrow_i16(s: &NarrowI16, x: &[i32], e: &mut [i32], u: &mut [i16]) {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::ops::Whole;
     use crate::ops::inverse::tests::inverse_reference;
     use crate::ops::sym_norm::{SymScaleQ30, scale_triangle_q30};
     use crate::ops::testing::{ints, reals};
@@ -283,9 +314,9 @@ pub(super) mod tests {
         let (mut u, mut e) = (vec![9; w.len()], vec![9; heads * d]);
         let s = FactorQ26 { heads, m, ridge };
         assert_eq!(s.signature().reason(), None);
-        factor_q26(&s, &mut a, &mut vec![9; m]);
-        solve_q26(&SolveQ26 { heads, m, d }, &a, &[], &mut w, &mut e, &mut vec![9; COLUMNS * m]);
-        narrow_i16(&NarrowI16 { heads, m, d }, &w, &mut e, &mut u);
+        factor_q26(&s, &Whole, &mut a, &mut vec![9; m]);
+        solve_q26(&SolveQ26 { heads, m, d }, &Whole, &a, &[], &mut w, &mut e, &mut vec![9; COLUMNS * m]);
+        narrow_i16(&NarrowI16 { heads, m, d }, &Whole, &w, &mut e, &mut u);
         (u, e)
     }
 
@@ -311,12 +342,12 @@ pub(super) mod tests {
                     let mut x: Vec<i32> = ints::<i32>("w", m * d).iter().map(|w| w >> (31 - bits)).collect();
                     let w: Vec<f64> = x.iter().map(|&w| f64::from(w)).collect();
                     let (mut f, mut e) = (lower(m, &a), vec![9; d]);
-                    factor_q26(&FactorQ26 { heads: 1, m, ridge }, &mut f, &mut vec![9; m]);
+                    factor_q26(&FactorQ26 { heads: 1, m, ridge }, &Whole, &mut f, &mut vec![9; m]);
                     let mut s = vec![9; if is_normalised { m } else { 0 }];
                     if is_normalised {
                         scale_triangle_q30(&SymScaleQ30 { heads: 1, m }, &lower(m, &a), &mut s);
                     }
-                    solve_q26(&SolveQ26 { heads: 1, m, d }, &f, &s, &mut x, &mut e, &mut vec![9; COLUMNS * m]);
+                    solve_q26(&SolveQ26 { heads: 1, m, d }, &Whole, &f, &s, &mut x, &mut e, &mut vec![9; COLUMNS * m]);
                     let s = |i: usize| s.get(i).map_or(1.0, |s| f64::from(*s) / f64::from(1 << 30));
                     let real: Vec<f64> = a.iter().map(|a| a / 32768.0).collect();
                     let inverse = inverse_reference(m, ridge as f32 / 4_194_304.0, &real);
@@ -368,8 +399,8 @@ pub(super) mod tests {
             let want: Vec<f64> =
                 inverse.chunks(m).map(|row| row.iter().zip(&x).map(|(v, &w)| v * f64::from(w)).sum()).collect();
             let (mut f, mut e) = (lower(m, &a), vec![9]);
-            factor_q26(&FactorQ26 { heads: 1, m, ridge }, &mut f, &mut vec![9; m]);
-            solve_q26(&SolveQ26 { heads: 1, m, d: 1 }, &f, &[], &mut x, &mut e, &mut vec![9; COLUMNS * m]);
+            factor_q26(&FactorQ26 { heads: 1, m, ridge }, &Whole, &mut f, &mut vec![9; m]);
+            solve_q26(&SolveQ26 { heads: 1, m, d: 1 }, &Whole, &f, &[], &mut x, &mut e, &mut vec![9; COLUMNS * m]);
             for (i, (&x, right)) in x.iter().zip(&want).enumerate() {
                 let found = f64::from(x) * f64::from(e[0] - 22).exp2();
                 assert!((found - right).abs() < 1e-3 * want[0].abs(), "m {m}, {i}: {found}, right is {right}");
@@ -384,7 +415,7 @@ pub(super) mod tests {
                 let x: Vec<i32> =
                     ints::<i32>("x", heads * m * d).iter().map(|x| (i64::from(*x) >> (32 - bits)) as i32).collect();
                 let (mut u, mut e) = (vec![9; x.len()], vec![7; heads * d]);
-                narrow_i16(&NarrowI16 { heads, m, d }, &x, &mut e, &mut u);
+                narrow_i16(&NarrowI16 { heads, m, d }, &Whole, &x, &mut e, &mut u);
                 for (h, c) in (0..heads).flat_map(|h| (0..d).map(move |c| (h, c))) {
                     let column = |i: usize| (h * m + i) * d + c;
                     let t = e[h * d + c] - 7;
@@ -414,7 +445,7 @@ pub(super) mod tests {
             }
         }
         let mut e = [i32::MAX, 0];
-        narrow_i16(&NarrowI16 { heads: 1, m: 1, d: 2 }, &[i32::MIN, i32::MIN], &mut e, &mut [0; 2]);
+        narrow_i16(&NarrowI16 { heads: 1, m: 1, d: 2 }, &Whole, &[i32::MIN, i32::MIN], &mut e, &mut [0; 2]);
         assert_eq!(e, [i32::MAX, 17]);
         assert!(FactorQ26 { heads: 1, m: 256, ridge: 1 << 16 }.signature().reason().is_some());
         assert!(FactorQ26 { heads: 1, m: 4, ridge: (1 << 14) - 1 }.signature().reason().is_some());

@@ -2,7 +2,7 @@
 //! landmark Gram matrix.
 
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, triangle};
-use super::{Signature, f32s, i16s, i32s};
+use super::{Part, Signature, f32s, i16s, i32s};
 use crate::math::fixed::{round_shift, rsqrt, saturate_i32};
 use crate::math::float::sqrt;
 
@@ -117,17 +117,23 @@ impl SymNormQ22 {
         Signature::new(&[inv, i16s(&[heads, m, m])], &[inv]).in_place()
     }
 
+    /// Rows that can be computed by themselves, in order: the rows of all matrices, each with its column.
+    pub const fn rows(&self) -> usize {
+        super::size(&[self.heads, self.m]) as usize
+    }
+
     /// Multiply-accumulates.
     pub const fn macs(&self) -> u64 {
         super::size(&[2, self.heads, self.m, self.m])
     }
 }
 
-/// Integer forward in Q22; `inv` holds the inverse before and the normalised one after.
-pub fn forward_q22(s: &SymNormQ22, a: &[i16], inv: &mut [i32]) {
+/// Integer forward of some rows in Q22; `inv` holds the inverse before and, once all are done, the normalised one.
+pub fn forward_q22(s: &SymNormQ22, part: &impl Part, a: &[i16], inv: &mut [i32]) {
     let m = s.m;
-    for (a, inv) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)) {
-        for (i, a) in a.chunks_exact(m).enumerate() {
+    for (h, (a, inv)) in a.chunks_exact(m * m).zip(inv.chunks_exact_mut(m * m)).enumerate() {
+        let rows = part.group(h, m).rows(m);
+        for (i, a) in a.chunks_exact(m).enumerate().take(rows.end).skip(rows.start) {
             let scale = i64::from(scale_q30(a.iter().map(|&a| i32::from(a)).sum()));
             let scaled = |x: i32| saturate_i32(round_shift(i64::from(x) * scale, 30));
             for x in &mut inv[i * m..][..m] {
@@ -203,6 +209,7 @@ pub fn scale_triangle_q30(s: &SymScaleQ30, a: &[i32], scale: &mut [i32]) {
 mod tests {
     use super::*;
     use crate::math::random::Stream;
+    use crate::ops::Whole;
     use crate::ops::testing::{assert_close, check_gradients, ints, reals};
 
     fn reference(s: &SymNorm, v: &[f64], a: &[f64]) -> Vec<f64> {
@@ -253,7 +260,7 @@ mod tests {
             let real = |v: &[i32]| -> Vec<f64> { v.iter().map(|&v| f64::from(v)).collect() };
             let a_real: Vec<f64> = a.iter().map(|&v| f64::from(v) / 32768.0).collect();
             let want = reference(&SymNorm { count: heads, m }, &real(&inv), &a_real);
-            forward_q22(&SymNormQ22 { heads, m }, &a, &mut inv);
+            forward_q22(&SymNormQ22 { heads, m }, &Whole, &a, &mut inv);
 
             let lower = |a: &[i16]| -> Vec<i32> {
                 (0..m).flat_map(|i| a[i * m..][..=i].iter().map(|&a| i32::from(a))).collect()
@@ -284,7 +291,7 @@ mod tests {
     fn integer_forward_survives_what_is_no_gram_matrix() {
         for fill in [i16::MIN, 0, i16::MAX] {
             let mut inv = [i32::MAX, i32::MIN, i32::MIN, i32::MAX];
-            forward_q22(&SymNormQ22 { heads: 1, m: 2 }, &[fill; 4], &mut inv);
+            forward_q22(&SymNormQ22 { heads: 1, m: 2 }, &Whole, &[fill; 4], &mut inv);
             assert!(inv[0] > 0 && inv[1] < 0);
         }
         for fill in [i32::MIN, 0, i32::MAX] {

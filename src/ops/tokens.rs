@@ -1,6 +1,6 @@
 //! The class token: put before the tokens, and one token taken out.
 
-use super::{Signature, f32s, i8s, i16s};
+use super::{Part, Signature, f32s, i8s, i16s};
 
 shape! {
     /// `x[batch, n, c], token[c] -> y[batch, n + 1, c]`: the token comes first.
@@ -29,7 +29,9 @@ impl Prepend {
 
 /// Copies `token`, then the tokens of the image, for each image.
 pub fn prepend(s: &Prepend, x: &[f32], token: &[f32], y: &mut [f32]) {
-    prepend_each(s.n, s.c, x, token, y);
+    for (x, y) in x.chunks_exact(s.n * s.c).zip(y.chunks_exact_mut((s.n + 1) * s.c)) {
+        prepend_to(x, token, y);
+    }
 }
 
 shape! {
@@ -163,15 +165,22 @@ impl PrependI16 {
         Signature::new(&[i16s(&[n, c]), i16s(&[c])], &[i16s(&[n.saturating_add(1), c])])
     }
 
+    /// Rows that can be computed by themselves: the tokens of the output.
+    pub const fn rows(&self) -> usize {
+        self.n.saturating_add(1)
+    }
+
     /// Multiply-accumulates: none.
     pub const fn macs(&self) -> u64 {
         0
     }
 }
 
-/// Copies `token`, then the tokens of `x`.
-pub fn prepend_i16(s: &PrependI16, x: &[i16], token: &[i16], y: &mut [i16]) {
-    prepend_each(s.n, s.c, x, token, y);
+/// Copies `token`, then the tokens of `x`, as far as they are among the rows.
+pub fn prepend_i16(s: &PrependI16, part: &impl Part, x: &[i16], token: &[i16], y: &mut [i16]) {
+    let token = if part.start() == 0 { token } else { &[] };
+    let x = x.get(part.start().saturating_sub(1) * s.c..).unwrap_or_default();
+    prepend_to(x, token, part.cut_mut(y, s.c));
 }
 
 shape! {
@@ -240,12 +249,11 @@ pub fn take_i8(s: &TakeI8, x: &[i8], y: &mut [i8]) {
     take_each(s.n, s.c, s.index, x, y);
 }
 
-fn prepend_each<T: Copy>(n: usize, c: usize, x: &[T], token: &[T], y: &mut [T]) {
-    for (x, y) in x.chunks_exact(n * c).zip(y.chunks_exact_mut((n + 1) * c)) {
-        let (first, rest) = y.split_at_mut(c);
-        first.copy_from_slice(token);
-        rest.copy_from_slice(x);
-    }
+/// Fills `y` with `token` and then with as much of `x` as there is room for.
+fn prepend_to<T: Copy>(x: &[T], token: &[T], y: &mut [T]) {
+    let (first, rest) = y.split_at_mut(token.len().min(y.len()));
+    first.copy_from_slice(&token[..first.len()]);
+    rest.copy_from_slice(&x[..rest.len()]);
 }
 
 fn take_each<T: Copy>(n: usize, c: usize, index: usize, x: &[T], y: &mut [T]) {
@@ -259,6 +267,7 @@ fn take_each<T: Copy>(n: usize, c: usize, index: usize, x: &[T], y: &mut [T]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ops::Whole;
     use crate::ops::testing::{check_gradients, ints, reals};
 
     fn prepend_reference<T: Copy + Default>(batch: usize, n: usize, c: usize, x: &[T], token: &[T]) -> Vec<T> {
@@ -325,7 +334,7 @@ mod tests {
         let (n, c, index) = (5, 3, 2);
         let (x, token) = (ints::<i16>("x", n * c), ints::<i16>("token", c));
         let (mut y, mut one) = (vec![0; (n + 1) * c], vec![0; c]);
-        prepend_i16(&PrependI16 { n, c }, &x, &token, &mut y);
+        prepend_i16(&PrependI16 { n, c }, &Whole, &x, &token, &mut y);
         assert_eq!(y, prepend_reference(1, n, c, &x, &token));
         take_i16(&TakeI16 { n, c, index }, &x, &mut one);
         assert_eq!(one, x[index * c..][..c]);

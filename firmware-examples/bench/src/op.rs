@@ -4,7 +4,6 @@ use crate::data::{self, Seeds, ZERO_IN, seed};
 use crate::memory::{Memory, bytes, room};
 use crate::{Meter, Soft, measure};
 use core::hint::black_box;
-use softedge::ops::Signature;
 use softedge::ops::add::{self, AddI16I8};
 use softedge::ops::conv::{self, ConvI8};
 use softedge::ops::depthwise::{self, DepthwiseI8};
@@ -13,6 +12,7 @@ use softedge::ops::linear::{self, LinearI8, LinearI16};
 use softedge::ops::rescale::{self, RescaleI16I8};
 use softedge::ops::softmax_attention::{self, SoftmaxAttentionI8};
 use softedge::ops::table::{self, TableI8};
+use softedge::ops::{Signature, Whole};
 
 /// An op and what its data is made of.
 #[derive(Clone, Copy)]
@@ -110,13 +110,13 @@ impl Op {
                 let y = memory.take(signature.output(0));
                 let Weighted { x, w, bias, multiplier, shift } = Weighted::new(memory, &signature, &seeds, false);
                 let (patch, scratch) = (memory.take(signature.output(1)), memory.take(signature.output(2)));
-                measure(meter, "", || conv::forward_i8(&s, x, w, bias, multiplier, shift, y, patch, scratch));
+                measure(meter, "", || conv::forward_i8(&s, &Whole, x, w, bias, multiplier, shift, y, patch, scratch));
             }
             Op::Depthwise(s, seeds) => {
                 let y = memory.take(signature.output(0));
                 let Weighted { x, w, bias, multiplier, shift } = Weighted::new(memory, &signature, &seeds, true);
                 let scratch = memory.take(signature.output(1));
-                measure(meter, "", || depthwise::forward_i8(&s, x, w, bias, multiplier, shift, y, scratch));
+                measure(meter, "", || depthwise::forward_i8(&s, &Whole, x, w, bias, multiplier, shift, y, scratch));
             }
             Op::LayerNorm(s) => {
                 let y = memory.take(signature.output(0));
@@ -146,7 +146,7 @@ impl Op {
                 let k = memory.filled(signature.input(1), data::i8s(seed::K));
                 let v = memory.filled(signature.input(2), data::i8s(seed::V));
                 let scratch = memory.take(signature.output(1));
-                measure(meter, "", || softmax_attention::forward_i8(&s, q, k, v, y, scratch));
+                measure(meter, "", || softmax_attention::forward_i8(&s, &Whole, q, k, v, y, scratch));
             }
             Op::Soft(s) => {
                 let y = memory.take(signature.output(0));

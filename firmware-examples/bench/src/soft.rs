@@ -8,7 +8,7 @@ use softedge::ops::gram::{self, GramTriangleI8};
 use softedge::ops::kernel::{self, AccumulateI8, ApplyI8};
 use softedge::ops::pool::{self, AvgPoolI8};
 use softedge::ops::solve::{self, FactorQ26, NarrowI16, SolveQ26};
-use softedge::ops::{DType, Signature, i8s, operand};
+use softedge::ops::{DType, Signature, Whole, i8s, operand};
 
 /// The binary logarithm of e.
 pub const LOG2_E_Q30: i32 = 1_549_082_005;
@@ -118,7 +118,7 @@ impl Soft {
         let (factor, solve, narrow, apply) = (self.factor(), self.solve(), self.narrow(), self.apply());
 
         let landmarks = memory.take(pool.signature().output(0));
-        measure(meter, "landmarks", || pool::average_i8(&pool, q, landmarks));
+        measure(meter, "landmarks", || pool::average_i8(&pool, &Whole, q, landmarks));
         let e = memory.take(solve.signature().output(1));
         {
             // What is made in place of the first of these is `x`.
@@ -126,26 +126,28 @@ impl Soft {
             let w = memory.take(accumulate.signature().output(0));
             {
                 let scratch = memory.scope().take(accumulate.signature().output(1));
-                measure(meter, "first pass", || kernel::accumulate_i8(&accumulate, q, landmarks, v, w, scratch));
+                measure(meter, "first pass", || {
+                    kernel::accumulate_i8(&accumulate, &Whole, q, landmarks, v, w, scratch)
+                });
             }
             let f = memory.take(factor.signature().output(0));
-            measure(meter, "Gram matrix", || gram::triangle_i8(&gram, landmarks, f));
+            measure(meter, "Gram matrix", || gram::triangle_i8(&gram, &Whole, landmarks, f));
             {
                 let scratch = memory.scope().take(factor.signature().output(1));
-                measure(meter, "factors", || solve::factor_q26(&factor, f, scratch));
+                measure(meter, "factors", || solve::factor_q26(&factor, &Whole, f, scratch));
             }
             let scratch = memory.take(solve.signature().output(2));
-            measure(meter, "substitutions", || solve::solve_q26(&solve, f, &[], w, e, scratch));
+            measure(meter, "substitutions", || solve::solve_q26(&solve, &Whole, f, &[], w, e, scratch));
         }
         // The solution is where `w` was, and after it the scratch of the second pass.
         let mut work = memory.part(self.work());
         let u = memory.take(narrow.signature().output(1));
         {
             let x = work.scope().take(solve.signature().output(0));
-            measure(meter, "int16", || solve::narrow_i16(&narrow, x, e, u));
+            measure(meter, "int16", || solve::narrow_i16(&narrow, &Whole, x, e, u));
         }
         let scratch = work.take(apply.signature().output(1));
-        measure(meter, "second pass", || kernel::apply_i8(&apply, q, landmarks, u, e, y, scratch));
+        measure(meter, "second pass", || kernel::apply_i8(&apply, &Whole, q, landmarks, u, e, y, scratch));
     }
 }
 

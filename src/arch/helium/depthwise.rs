@@ -101,39 +101,37 @@ pub(in crate::arch) fn run<O: Output>(
             hi: [hi; RESULTS],
             lanes,
         };
-        for (x, y) in x.chunks_exact(s.h * s.w * s.c).zip(y.chunks_exact_mut(s.oh * s.ow * s.c)) {
-            // The window's rows start at `at`; the first `held` of them are there already.
-            let (mut at, mut held) = (0, 0);
-            for (oy, y) in y.chunks_exact_mut(s.ow * s.c).enumerate() {
-                if at + s.kh > s.rows() {
-                    strip.copy_within(at * row..(at + held) * row, 0);
-                    at = 0;
-                }
-                let Some(window) = strip.get_mut(at * row..) else { return };
-                for (t, row) in window.chunks_exact_mut(row).enumerate().take(s.kh).skip(held) {
-                    // What is left and right of the image stays as it is.
-                    let Some(row) = row.get_mut(s.pad_w * WORDS..(s.pad_w + s.w) * WORDS) else { return };
-                    let iy = (oy * s.stride_h + t).checked_sub(s.pad_h).filter(|&iy| iy < s.h);
-                    match iy.and_then(|iy| x.get((iy * s.w) * s.c + first..)) {
-                        None => row.fill(padding),
-                        // SAFETY: reads `here` channels of the `w` pixels of a row that lies in the image, and writes
-                        // a vector for each.
-                        Some(x) => unsafe { copy_pixels(x.as_ptr(), s.c, row.as_mut_ptr().cast(), s.w, here) },
-                    }
-                }
-                let Some(y) = y.get_mut(first..) else { return };
-                (pass.x, pass.y) = (window.as_ptr().cast(), y.as_mut_ptr().cast());
-                // SAFETY: the window has `kh` rows, each with all taps of `ow` pixels, the weights as many taps; `y` has
-                // the channels from `first` on of `ow` pixels, in elements that are as wide as is stored.
-                unsafe {
-                    match size_of::<O::T>() {
-                        1 => row_i8(&pass),
-                        _ => row_i16(&pass),
-                    }
-                }
-                held = s.kh.saturating_sub(s.stride_h);
-                at = if held > 0 { at + s.stride_h } else { 0 };
+        // The window's rows start at `at`; the first `held` of them are there already.
+        let (mut at, mut held) = (0, 0);
+        for (y, oy) in y.chunks_exact_mut(s.ow * s.c).zip(s.first..) {
+            if at + s.kh > s.rows() {
+                strip.copy_within(at * row..(at + held) * row, 0);
+                at = 0;
             }
+            let Some(window) = strip.get_mut(at * row..) else { return };
+            for (t, row) in window.chunks_exact_mut(row).enumerate().take(s.kh).skip(held) {
+                // What is left and right of the image stays as it is.
+                let Some(row) = row.get_mut(s.pad_w * WORDS..(s.pad_w + s.w) * WORDS) else { return };
+                let iy = (oy * s.stride_h + t).checked_sub(s.pad_h).filter(|&iy| iy < s.h);
+                match iy.and_then(|iy| x.get((iy * s.w) * s.c + first..)) {
+                    None => row.fill(padding),
+                    // SAFETY: reads `here` channels of the `w` pixels of a row that lies in the image, and writes
+                    // a vector for each.
+                    Some(x) => unsafe { copy_pixels(x.as_ptr(), s.c, row.as_mut_ptr().cast(), s.w, here) },
+                }
+            }
+            let Some(y) = y.get_mut(first..) else { return };
+            (pass.x, pass.y) = (window.as_ptr().cast(), y.as_mut_ptr().cast());
+            // SAFETY: the window has `kh` rows, each with all taps of `ow` pixels, the weights as many taps; `y` has
+            // the channels from `first` on of `ow` pixels, in elements that are as wide as is stored.
+            unsafe {
+                match size_of::<O::T>() {
+                    1 => row_i8(&pass),
+                    _ => row_i16(&pass),
+                }
+            }
+            held = s.kh.saturating_sub(s.stride_h);
+            at = if held > 0 { at + s.stride_h } else { 0 };
         }
     }
 }
