@@ -28,7 +28,7 @@
 /**
  * Words of an engine.
  */
-#define SOFTEDGE_ENGINE_WORDS 20
+#define SOFTEDGE_ENGINE_WORDS 24
 
 /**
  * How a call went. The numbers never change; up to SOFTEDGE_ARENA_TAKEN they are the errors of the Rust
@@ -111,6 +111,14 @@ enum softedge_code
    * There is no such class, or the model carries no labels.
    */
   SOFTEDGE_NO_LABEL = 104,
+  /**
+   * No run in steps has begun, or it was given up.
+   */
+  SOFTEDGE_NO_RUN = 105,
+  /**
+   * A run in steps is not over.
+   */
+  SOFTEDGE_UNFINISHED = 106,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -221,7 +229,8 @@ softedge_code softedge_init(struct softedge_engine *engine,
                             size_t arena_len);
 
 /**
- * The raw input, to be written before every run: its bytes are reused while the model runs.
+ * The raw input, to be written before every run: its bytes are reused while the model runs. A run in steps that is
+ * not over is given up.
  */
 softedge_code softedge_input(struct softedge_engine *engine, struct softedge_tensor *input);
 
@@ -231,8 +240,26 @@ softedge_code softedge_input(struct softedge_engine *engine, struct softedge_ten
 softedge_code softedge_run(struct softedge_engine *engine);
 
 /**
+ * Begins a run of the model on its input that goes on by softedge_step, so that the firmware can do something else
+ * in between. One that was not over is given up.
+ */
+softedge_code softedge_start(struct softedge_engine *engine);
+
+/**
+ * Goes on with the run that softedge_start began by at most `rows` rows, at least 1, of one op. `ops_left` says how
+ * many ops are not done: 0 when the run is over. A row is a token of a linear layer, a pixel of a convolution and so
+ * on; what it costs is told for each op by the Rust library, at engine::Steps.
+ */
+softedge_code softedge_step(struct softedge_engine *engine, size_t rows, size_t *ops_left);
+
+/**
+ * Computes what is left of the run that softedge_start began. Its scores are those of softedge_run, bit for bit.
+ */
+softedge_code softedge_finish(struct softedge_engine *engine);
+
+/**
  * The scores of the last run, one per class: logits, in units of their scale. They stay until the input is
- * written.
+ * written or the next run begins.
  */
 softedge_code softedge_scores(struct softedge_engine *engine, struct softedge_tensor *scores);
 

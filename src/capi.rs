@@ -16,7 +16,7 @@
 // These are C's names; what a caller must keep is the same for all functions, and above.
 #![allow(non_camel_case_types, clippy::missing_safety_doc)]
 
-use crate::engine::{Executor, Integers, Memory};
+use crate::engine::{Executor, Integers, Memory, Progress};
 use crate::error::Error;
 use crate::format::{TensorRecord, View};
 use crate::ops::{DType, Tick};
@@ -29,7 +29,7 @@ use softedge_code::*;
 pub const SOFTEDGE_ALIGN: usize = 16;
 
 /// Words of an engine.
-pub const SOFTEDGE_ENGINE_WORDS: usize = 20;
+pub const SOFTEDGE_ENGINE_WORDS: usize = 24;
 
 /// How a call went. The numbers never change; up to SOFTEDGE_ARENA_TAKEN they are the errors of the Rust
 /// library.
@@ -72,6 +72,10 @@ pub enum softedge_code {
     SOFTEDGE_NO_ENGINE = 103,
     /// There is no such class, or the model carries no labels.
     SOFTEDGE_NO_LABEL = 104,
+    /// No run in steps has begun, or it was given up.
+    SOFTEDGE_NO_RUN = 105,
+    /// A run in steps is not over.
+    SOFTEDGE_UNFINISHED = 106,
 }
 
 /// Type of an element.
@@ -121,6 +125,8 @@ struct Made {
     /// [`READY`] once the rest is there.
     tag: usize,
     executor: Executor<'static, Integers>,
+    /// The run in steps that began last, if nothing came after it.
+    run: Option<Progress<'static>>,
 }
 
 const READY: usize = u32::from_le_bytes(*b"soft") as usize;
@@ -161,26 +167,67 @@ pub unsafe extern "C" fn softedge_init(
     code(unsafe { init(engine, file, len, arena, arena_len) })
 }
 
-/// The raw input, to be written before every run: its bytes are reused while the model runs.
+/// The raw input, to be written before every run: its bytes are reused while the model runs. A run in steps that is
+/// not over is given up.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softedge_input(engine: *mut softedge_engine, input: *mut softedge_tensor) -> softedge_code {
     // SAFETY: the caller keeps what the module asks for.
-    code(unsafe { made_mut(engine).and_then(|m| give(input, tensor(m, View::input_id))) })
+    code(unsafe { made_mut(engine).and_then(|made| give_input(made, input)) })
 }
 
 /// Runs the model on its input.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softedge_run(engine: *mut softedge_engine) -> softedge_code {
     // SAFETY: the caller keeps what the module asks for.
-    code(unsafe { made_mut(engine) }.map(|executor| executor.run(&Tick::default())))
+    code(unsafe { made_mut(engine) }.map(|made| {
+        made.run = None;
+        made.executor.run(&Tick::default());
+    }))
+}
+
+/// Begins a run of the model on its input that goes on by softedge_step, so that the firmware can do something else
+/// in between. One that was not over is given up.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softedge_start(engine: *mut softedge_engine) -> softedge_code {
+    // SAFETY: the caller keeps what the module asks for.
+    code(unsafe { made_mut(engine) }.map(|made| made.run = Some(Progress::new(made.executor.view().ops()))))
+}
+
+/// Goes on with the run that softedge_start began by at most `rows` rows, at least 1, of one op. `ops_left` says how
+/// many ops are not done: 0 when the run is over. A row is a token of a linear layer, a pixel of a convolution and so
+/// on; what it costs is told for each op by the Rust library, at engine::Steps.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softedge_step(
+    engine: *mut softedge_engine,
+    rows: usize,
+    ops_left: *mut usize,
+) -> softedge_code {
+    // SAFETY: the caller keeps what the module asks for.
+    code(unsafe { made_mut(engine).and_then(|made| step(made, rows, ops_left)) })
+}
+
+/// Computes what is left of the run that softedge_start began. Its scores are those of softedge_run, bit for bit.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn softedge_finish(engine: *mut softedge_engine) -> softedge_code {
+    // SAFETY: the caller keeps what the module asks for.
+    code(unsafe { made_mut(engine) }.and_then(|made| {
+        let run = made.run.as_mut().ok_or(SOFTEDGE_NO_RUN)?;
+        while made.executor.step(run, usize::MAX) {}
+        Ok(())
+    }))
 }
 
 /// The scores of the last run, one per class: logits, in units of their scale. They stay until the input is
-/// written.
+/// written or the next run begins.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn softedge_scores(engine: *mut softedge_engine, scores: *mut softedge_tensor) -> softedge_code {
     // SAFETY: the caller keeps what the module asks for.
-    code(unsafe { made_mut(engine).and_then(|m| give(scores, tensor(m, View::output_id))) })
+    code(unsafe {
+        made_mut(engine).and_then(|made| {
+            made.is_done()?;
+            give(scores, tensor(&mut made.executor, View::output_id))
+        })
+    })
 }
 
 /// The class with the largest score of the last run; the first of equals.
@@ -269,6 +316,8 @@ const fn text_of(code: i32) -> &'static CStr {
         102 => c"file, arena and engine overlap: give each memory of its own",
         103 => c"the engine was not made: call softedge_init and look at its code",
         104 => c"the model has no label for this class",
+        105 => c"no run in steps has begun: call softedge_start",
+        106 => c"a run in steps is not over: call softedge_finish",
         _ => c"not a code of this library",
     }
 }
@@ -342,33 +391,43 @@ unsafe fn init(
     let arena = unsafe { core::slice::from_raw_parts_mut(arena.cast::<u8>(), arena_len) };
     let executor = Executor::new(view, Memory::new(arena))?;
     // SAFETY: in place, large and aligned enough: see the assertions at `Made`.
-    unsafe { engine.cast::<Made>().write(Made { tag: READY, executor }) };
+    unsafe { engine.cast::<Made>().write(Made { tag: READY, executor, run: None }) };
     Ok(())
 }
 
-/// The executor of an engine.
+impl Made {
+    /// Refuses to show the scores of a run that is not over.
+    fn is_done(&self) -> Result<()> {
+        match &self.run {
+            Some(run) if run.ops_left() > 0 => Err(SOFTEDGE_UNFINISHED),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What an engine was made of.
 ///
 /// # Safety
 /// The module's demands on `engine`.
-unsafe fn made<'e>(engine: *const softedge_engine) -> Result<&'e Executor<'static, Integers>> {
+unsafe fn made<'e>(engine: *const softedge_engine) -> Result<&'e Made> {
     placed(engine)?;
     // SAFETY: in place, and any words are an engine's.
     if unsafe { (*engine).words[0] } != READY {
         return Err(SOFTEDGE_NO_ENGINE);
     }
-    // SAFETY: `init` alone writes the tag, and with it the executor.
-    Ok(unsafe { &(*engine.cast::<Made>()).executor })
+    // SAFETY: `init` alone writes the tag, and with it all of it.
+    Ok(unsafe { &*engine.cast::<Made>() })
 }
 
-/// The executor of an engine, to run it.
+/// What an engine was made of, to run it.
 ///
 /// # Safety
 /// The module's demands on `engine`.
-unsafe fn made_mut<'e>(engine: *mut softedge_engine) -> Result<&'e mut Executor<'static, Integers>> {
+unsafe fn made_mut<'e>(engine: *mut softedge_engine) -> Result<&'e mut Made> {
     // SAFETY: the caller keeps the module's demands.
     unsafe { made(engine)? };
     // SAFETY: as in `made`; nobody else uses the engine meanwhile.
-    Ok(unsafe { &mut (*engine.cast::<Made>()).executor })
+    Ok(unsafe { &mut *engine.cast::<Made>() })
 }
 
 /// Writes `value` to where the caller wants it.
@@ -397,7 +456,32 @@ fn tensor(executor: &mut Executor<'static, Integers>, id: fn(&View<'static>, usi
     }
 }
 
-fn argmax(executor: &Executor<'static, Integers>) -> Result<usize> {
+/// See [`softedge_input`].
+///
+/// # Safety
+/// The module's demands on `input`.
+unsafe fn give_input(made: &mut Made, input: *mut softedge_tensor) -> Result<()> {
+    // SAFETY: the caller keeps the module's demands.
+    unsafe { give(input, tensor(&mut made.executor, View::input_id))? };
+    made.run = None;
+    Ok(())
+}
+
+/// See [`softedge_step`].
+///
+/// # Safety
+/// The module's demands on `ops_left`.
+unsafe fn step(made: &mut Made, rows: usize, ops_left: *mut usize) -> Result<()> {
+    placed(ops_left)?;
+    let run = made.run.as_mut().ok_or(SOFTEDGE_NO_RUN)?;
+    made.executor.step(run, rows);
+    // SAFETY: the caller keeps the module's demands.
+    unsafe { give(ops_left, run.ops_left()) }
+}
+
+fn argmax(made: &Made) -> Result<usize> {
+    made.is_done()?;
+    let executor = &made.executor;
     match executor.view().output(0).dtype {
         DType::I32 => Ok(executor.scores::<i32>().argmax()),
         DType::I16 => Ok(executor.scores::<i16>().argmax()),
@@ -414,7 +498,7 @@ fn argmax(executor: &Executor<'static, Integers>) -> Result<usize> {
 /// The module's demands.
 unsafe fn label(engine: *const softedge_engine, class: usize, text: *mut *const c_char, len: *mut usize) -> Result<()> {
     // SAFETY: the caller keeps the module's demands.
-    let executor = unsafe { made(engine)? };
+    let executor = &unsafe { made(engine)? }.executor;
     // Both before either is written.
     placed(text)?;
     placed(len)?;
@@ -583,6 +667,73 @@ mod tests {
     }
 
     #[test]
+    fn a_run_in_steps_gives_the_scores_of_a_whole_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/firmware-examples/minimal/src/gesture.soft");
+        let file = Buffer::copy_of(&std::fs::read(path).unwrap());
+        let input: Vec<i16> = (0..768).map(|i| ((i * 7919) % 1601) as i16 - 800).collect();
+        let set = |engine: &mut softedge_engine| {
+            let tensor = described(softedge_input, engine);
+            // SAFETY: so many elements were promised there.
+            unsafe { tensor.values.cast::<i16>().copy_from_nonoverlapping(input.as_ptr(), input.len()) };
+        };
+        let step = |engine: &mut softedge_engine, rows: usize| {
+            let mut left = GARBAGE;
+            // SAFETY: an engine of this test, and a local.
+            match unsafe { softedge_step(engine, rows, &mut left) } {
+                SOFTEDGE_OK => Ok(left),
+                code => {
+                    assert_eq!(left, GARBAGE);
+                    Err(code)
+                }
+            }
+        };
+        with(&file, |engine| {
+            run(engine, &input);
+            let expected = values::<i16>(&described(softedge_scores, engine)).to_vec();
+            let n_ops = View::new_checked(file.bytes()).unwrap().n_ops();
+            assert_eq!(step(engine, 1), Err(SOFTEDGE_NO_RUN), "none has begun");
+            // SAFETY: an engine of this test, here and below.
+            assert_eq!(unsafe { softedge_finish(engine) }, SOFTEDGE_NO_RUN);
+            for rows in [0, 1, 5, 1000, usize::MAX] {
+                set(engine);
+                assert_eq!(unsafe { softedge_start(engine) }, SOFTEDGE_OK);
+                let (mut steps, mut before) = (1, n_ops);
+                loop {
+                    let left = step(engine, rows).unwrap();
+                    assert!(left == before || left + 1 == before);
+                    before = left;
+                    if left == 0 {
+                        break;
+                    }
+                    steps += 1;
+                    assert_eq!(best(engine), (SOFTEDGE_UNFINISHED, GARBAGE));
+                    let mut tensor = NOTHING;
+                    assert_eq!(unsafe { softedge_scores(engine, &mut tensor) }, SOFTEDGE_UNFINISHED);
+                    assert!(tensor.values.is_null());
+                }
+                assert!(if rows < 2 { steps > 4 * n_ops } else { steps >= n_ops }, "{steps} steps");
+                assert_eq!(step(engine, rows), Ok(0), "it is over");
+                assert_eq!(values::<i16>(&described(softedge_scores, engine)), expected, "by {rows}");
+                // Given up for another, which is finished early.
+                set(engine);
+                assert_eq!(unsafe { softedge_start(engine) }, SOFTEDGE_OK);
+                step(engine, 3).unwrap();
+                set(engine);
+                assert_eq!(step(engine, 3), Err(SOFTEDGE_NO_RUN), "the input may have changed");
+                assert_eq!(unsafe { softedge_start(engine) }, SOFTEDGE_OK);
+                step(engine, 3).unwrap();
+                assert_eq!(unsafe { softedge_finish(engine) }, SOFTEDGE_OK);
+                assert_eq!(values::<i16>(&described(softedge_scores, engine)), expected);
+                // And for a whole one.
+                assert_eq!(unsafe { softedge_start(engine) }, SOFTEDGE_OK);
+                run(engine, &input);
+                assert_eq!(step(engine, 3), Err(SOFTEDGE_NO_RUN));
+                assert_eq!(values::<i16>(&described(softedge_scores, engine)), expected);
+            }
+        });
+    }
+
+    #[test]
     fn a_bad_file_is_refused_by_all_that_take_one() {
         let file = sound();
         let bytes = file.bytes();
@@ -674,6 +825,9 @@ mod tests {
             unsafe {
                 assert_eq!(softedge_input(engine, &mut tensor), expected);
                 assert_eq!(softedge_run(engine), expected);
+                assert_eq!(softedge_start(engine), expected);
+                assert_eq!(softedge_step(engine, 1, &mut class), expected);
+                assert_eq!(softedge_finish(engine), expected);
                 assert_eq!(softedge_scores(engine, &mut tensor), expected);
                 assert_eq!(softedge_argmax(engine, &mut class), expected);
                 assert_eq!(softedge_label(engine, 0, &mut text, &mut len), expected);
@@ -707,6 +861,11 @@ mod tests {
                 assert_eq!(softedge_arena_bytes(start, len, odd), SOFTEDGE_MISALIGNED);
                 assert_eq!(softedge_input(engine, null_mut()), SOFTEDGE_NULL);
                 assert_eq!(softedge_input(engine, odd_tensor), SOFTEDGE_MISALIGNED);
+                assert_eq!(softedge_start(engine), SOFTEDGE_OK);
+                assert_eq!(softedge_step(engine, 1, null_mut()), SOFTEDGE_NULL);
+                assert_eq!(softedge_step(engine, 1, odd), SOFTEDGE_MISALIGNED);
+                assert_eq!(softedge_argmax(engine, &mut class), SOFTEDGE_UNFINISHED, "no step was taken");
+                assert_eq!(softedge_finish(engine), SOFTEDGE_OK);
                 assert_eq!(softedge_scores(engine, null_mut()), SOFTEDGE_NULL);
                 assert_eq!(softedge_scores(engine, odd_tensor), SOFTEDGE_MISALIGNED);
                 assert_eq!(softedge_argmax(engine, null_mut()), SOFTEDGE_NULL);
@@ -762,6 +921,7 @@ mod tests {
         assert_eq!(errors.map(|e| softedge_code::from(e) as i32), core::array::from_fn(|i| i as i32 + 1));
         let own = [SOFTEDGE_NULL, SOFTEDGE_LENGTH, SOFTEDGE_OVERLAP, SOFTEDGE_NO_ENGINE, SOFTEDGE_NO_LABEL];
         assert_eq!(own.map(|code| code as i32), [100, 101, 102, 103, 104]);
+        assert_eq!([SOFTEDGE_NO_RUN, SOFTEDGE_UNFINISHED].map(|code| code as i32), [105, 106]);
         assert_eq!(SOFTEDGE_OK as i32, 0);
         let types = [DType::F32, DType::I32, DType::I16, DType::I8, DType::U8];
         assert_eq!(types.map(|t| softedge_type::from(t) as u8), types.map(|t| t as u8));
@@ -771,9 +931,9 @@ mod tests {
     fn every_code_has_a_text_of_its_own() {
         // SAFETY: never null, with a NUL at its end.
         let text = |code| unsafe { CStr::from_ptr(softedge_error_text(code)) }.to_str().unwrap();
-        let codes: Vec<i32> = (0..=12).chain(100..=104).collect();
+        let codes: Vec<i32> = (0..=12).chain(100..=106).collect();
         let mut texts: Vec<_> = codes.iter().map(|&code| text(code)).collect();
-        for stranger in [-1, 13, 99, 105, i32::MIN, i32::MAX] {
+        for stranger in [-1, 13, 99, 107, i32::MIN, i32::MAX] {
             assert_eq!(text(stranger), "not a code of this library");
         }
         texts.push(text(-1));

@@ -37,7 +37,7 @@ fn the_header_is_c99_and_cpp() {
 #[test]
 fn the_archive_defines_what_the_header_declares_and_calls_nobody() {
     let declared = declared();
-    assert_eq!(declared.len(), 9, "{declared:?}");
+    assert_eq!(declared.len(), 12, "{declared:?}");
     for target in ["thumbv6m-none-eabi", "thumbv7em-none-eabihf", "riscv32imc-unknown-none-elf"] {
         succeed(make().arg("library").arg(format!("TARGET={target}")));
         let archive = fs::read(target_dir().join(target).join("capi/libsoftedge.a")).unwrap();
@@ -74,24 +74,30 @@ fn a_firmware_in_c_computes_what_the_host_computes() {
     let scores = fs::read(&scores).unwrap();
     let scores: Vec<i16> = scores.chunks_exact(2).map(|b| i16::from_le_bytes([b[0], b[1]])).collect();
 
-    let said = succeed(make().arg("--silent").arg("run").stdin(Stdio::null())).stdout;
-    let said = String::from_utf8(said).unwrap();
-    // The size of the firmware, the label, and a line per score.
-    let lines: Vec<&str> = said.lines().skip_while(|line| *line != "upright row").collect();
-    assert_eq!(lines.len(), 1 + scores.len(), "{said}");
     assert_eq!(scores.len(), 7);
-    for (line, score) in lines[1..].iter().zip(&scores) {
-        assert_eq!(line.rsplit_once(' ').map(|(_, number)| number), Some(&*score.to_string()), "{said}");
-        assert!(told.contains(line), "the host says {told}, the board {line}");
-    }
 
-    let image = fs::read(target_dir().join("c/gesture.elf")).unwrap();
-    let image = object::File::parse(&*image).unwrap();
-    let size = |name: &str| image.section_by_name(name).map_or(0, |section| section.size());
-    let embedded = [Path::new(MODEL), &window].map(|file| fs::metadata(file).unwrap().len());
-    let code = size(".text") + size(".rodata") + size(".data") - embedded.iter().sum::<u64>();
-    assert!(code <= 80 << 10, "{code} bytes of code");
-    println!("{said}{code} bytes of flash beside the model and its input; the scores of the host, bit for bit");
+    for (option, name) in [("STEP_ROWS=", "gesture"), ("STEP_ROWS=8", "gesture-steps-8")] {
+        let said = succeed(make().args(["--silent", "run", option]).stdin(Stdio::null())).stdout;
+        let said = String::from_utf8(said).unwrap();
+        // The size of the firmware, the label, and a line per score.
+        let lines: Vec<&str> = said.lines().skip_while(|line| *line != "upright row").collect();
+        assert_eq!(lines.len(), 1 + scores.len(), "{said}");
+        for (line, score) in lines[1..].iter().zip(&scores) {
+            assert_eq!(line.rsplit_once(' ').map(|(_, number)| number), Some(&*score.to_string()), "{said}");
+            assert!(told.contains(line), "the host says {told}, the board {line}");
+        }
+
+        let image = fs::read(target_dir().join("c").join(name).with_extension("elf")).unwrap();
+        let image = object::File::parse(&*image).unwrap();
+        let size = |name: &str| image.section_by_name(name).map_or(0, |section| section.size());
+        let embedded = [Path::new(MODEL), &window].map(|file| fs::metadata(file).unwrap().len());
+        let code = size(".text") + size(".rodata") + size(".data") - embedded.iter().sum::<u64>();
+        assert!(code <= 80 << 10, "{code} bytes of code");
+        println!("{said}{code} bytes of flash beside the model and its input; the scores of the host, bit for bit");
+        // Who runs in one piece only has no code for steps.
+        let steps = image.symbols().any(|symbol| symbol.name() == Ok("softedge_step"));
+        assert_eq!(steps, name != "gesture");
+    }
 }
 
 /// A project of one's own takes the library by `softedge.cmake`.

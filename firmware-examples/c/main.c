@@ -1,6 +1,7 @@
 /*
  * Which exercise do these 2.56 seconds of a smartwatch's motion sensor show? The program of ../minimal in
- * C: `make run` runs it on an emulated Cortex-M4F. It prints the exercise, and a line with every score.
+ * C: `make run` runs it on an emulated Cortex-M4F. It prints the exercise, and a line with every score. With
+ * STEP_ROWS defined (`make run STEP_ROWS=8`) it takes the run in steps of so many rows.
  */
 #include "board.h"
 #include "softedge.h"
@@ -46,7 +47,17 @@ int main(void)
     }
     for (size_t i = 0; i < samples; i++)
         ((int16_t *)input.values)[i] = window[i];
+#ifdef STEP_ROWS
+    size_t ops_left;
+
+    check(softedge_start(&engine));
+    do {
+        /* What else there is to do, between two steps of a bounded length. */
+        check(softedge_step(&engine, STEP_ROWS, &ops_left));
+    } while (ops_left > 0);
+#else
     check(softedge_run(&engine));
+#endif
     check(softedge_argmax(&engine, &best));
     print_label(best);
     print("\n");
