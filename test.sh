@@ -97,8 +97,12 @@ firmware_lints() {
             */boards/*/) "${clippy[@]}" -- -D warnings ;; # each for its own chip
             */motion/) "${clippy[@]}" --all-targets -- -D warnings ;; # its tests run on the host
             */bench/) # its firmware, and the host's program that runs it
-                SOFTEDGE_MEMORY=mps2 "${clippy[@]}" --target "$target" --bin ops --bin model --features firmware -- -D warnings
+                SOFTEDGE_MEMORY=mps2 "${clippy[@]}" --target "$target" --bin ops --bin model --bin steps --features firmware -- -D warnings
                 "${clippy[@]}" -- -D warnings
+                ;;
+            */emulated/)
+                "${clippy[@]}" --target "$target" -- -D warnings
+                "${clippy[@]}" --target "$target" --features steps -- -D warnings
                 ;;
             *) "${clippy[@]}" --target "$target" -- -D warnings ;;
         esac
@@ -122,13 +126,13 @@ c_firmware() {
     cargo test --quiet --features cli --test c -- --nocapture
 }
 
-# What the ops and the presets cost on every core, against what they cost when firmware-examples/bench/expected.toml
-# was written; the scores of every preset on every core, against the host's.
+# What the ops, the presets and their longest steps cost on every core, against what they cost when
+# firmware-examples/bench/expected.toml was written; the scores of every preset on every core, against the host's.
 instruction_counts() {
     export CARGO_TARGET_DIR=$PWD/target/firmware
     local bench=(cargo run --quiet --release --manifest-path firmware-examples/bench/Cargo.toml -- --assert)
     "${bench[@]}"
-    "${bench[@]}" --preset all
+    "${bench[@]}" --preset all --step 1 --step 8
 }
 
 # The library as a device has it: plain matrix products, libm and micromath in place of `std`.

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use std::fs;
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/expected.toml");
-const HEADER: &str = "# Executed instructions by core, of workloads and of whole models; `cargo run --release -- --update` writes the\n\
-     # former, with `--preset all` the latter.\n";
+const HEADER: &str = "# Executed instructions by core, of workloads, of whole models and of the longest step of such; `cargo run --release\n\
+     # -- --update` writes the first, with `--preset all --step 1 --step 8` the others.\n";
 
 /// A compiler gives the same counts every time: a change beyond this many per cent was made in the code.
 const MARGIN: u64 = 1;
@@ -23,6 +23,8 @@ pub enum Subject {
     Workloads,
     /// One inference of a preset.
     Presets,
+    /// The longest step of an inference of a preset, "preset by rows".
+    Steps,
 }
 
 /// Executed instructions.
@@ -46,6 +48,8 @@ pub struct Expected {
     workloads: Table,
     #[serde(default)]
     presets: Table,
+    #[serde(default)]
+    steps: Table,
 }
 
 impl Expected {
@@ -59,6 +63,7 @@ impl Expected {
         match subject {
             Subject::Workloads => &mut self.workloads,
             Subject::Presets => &mut self.presets,
+            Subject::Steps => &mut self.steps,
         }
     }
 

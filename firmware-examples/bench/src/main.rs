@@ -35,6 +35,9 @@ struct Arguments {
     /// Not the workloads but the ops of this preset, with the weights that its training starts from; may be repeated
     #[arg(long, value_parser = PossibleValuesParser::new(models::presets().chain(["all"])), conflicts_with = "workload")]
     preset: Vec<String>,
+    /// Also run the models in steps of so many rows, and print the longest step; may be repeated
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "workload")]
+    step: Vec<u32>,
     /// Also print the parts of SOFT's attention; of a model, every op by itself
     #[arg(long)]
     parts: bool,
@@ -121,15 +124,26 @@ fn profiles(arguments: &Arguments, workshop: &Workshop, cores: &[&'static Core])
         files.chain(models::presets().filter(of_preset).map(Model::of_preset)).collect::<Result<_, _>>()?;
     let mut compilers = Vec::new();
     let mut counts: Vec<Vec<_>> = models.iter().map(|_| Vec::new()).collect();
+    let mut steps: Vec<Vec<_>> = models.iter().map(|_| Vec::new()).collect();
     for core in cores {
         let (image, rustc) = workshop.build(core, "model")?;
         for (model, counts) in models.iter().zip(&mut counts) {
             counts.push(model.measure(workshop, core, &image)?);
         }
         compilers.push(rustc);
+        if !arguments.step.is_empty() {
+            let (image, _) = workshop.build(core, "steps")?;
+            for (model, steps) in models.iter().zip(&mut steps) {
+                let of = |&rows| model.measure_steps(workshop, core, &image, rows);
+                steps.push(arguments.step.iter().map(of).collect::<Result<Vec<_>, _>>()?);
+            }
+        }
     }
-    for (model, counts) in models.iter().zip(&counts) {
+    for ((model, counts), steps) in models.iter().zip(&counts).zip(&steps) {
         println!("## {}\n\n{}", model.name, table::of_model(model, cores, counts, arguments.parts));
+        if !steps.is_empty() {
+            println!("{}", table::of_steps(model, cores, counts, steps));
+        }
     }
     let rustc = conclude(compilers);
     let totals = models.iter().zip(&counts).flat_map(|(model, counts)| {
@@ -141,7 +155,19 @@ fn profiles(arguments: &Arguments, workshop: &Workshop, cores: &[&'static Core])
     });
     let exists = |name: &str| models::presets().any(|preset| preset == name);
     expectations(arguments, Subject::Presets, &totals.collect::<Vec<_>>(), &rustc, exists)?;
-    let models: Vec<_> = models.iter().zip(&counts).map(|(model, counts)| model.json(cores, counts)).collect();
+    let longest = models.iter().zip(&steps).flat_map(|(model, steps)| {
+        cores.iter().zip(steps).flat_map(|(core, steps)| {
+            steps.iter().map(|steps| Count {
+                core: core.name,
+                name: format!("{} by {}", model.name, steps.rows),
+                instructions: steps.longest,
+            })
+        })
+    });
+    let exists = |name: &str| name.split_once(" by ").is_some_and(|(name, _)| exists(name));
+    expectations(arguments, Subject::Steps, &longest.collect::<Vec<_>>(), &rustc, exists)?;
+    let models = models.iter().zip(&counts).zip(&steps);
+    let models: Vec<_> = models.map(|((model, counts), steps)| model.json(cores, counts, steps)).collect();
     Ok(json!({ "rustc": rustc, "models": models }))
 }
 

@@ -3,7 +3,7 @@
 use crate::cores::{Core, Counts, Workshop};
 use bench::{MODEL_MEMORY, data};
 use serde_json::{Value, json};
-use softedge::engine::{Buffer, Executor, Integers, Memory};
+use softedge::engine::{Buffer, Executor, Integers, Loaded, Memory};
 use softedge::format::{OpRecord, View, write};
 use softedge::model::{Mode, Raw, build, preset};
 use softedge::ops::{DType, Tick};
@@ -20,6 +20,28 @@ pub struct Model {
     file: Buffer,
     input: Vec<u8>,
     scores: Vec<u8>,
+}
+
+/// What the steps of a run took.
+pub struct Steps {
+    /// Rows of a step.
+    pub rows: u32,
+    pub n: usize,
+    /// The index of the op that the longest belongs to.
+    pub op: usize,
+    /// Instructions of the longest.
+    pub longest: u64,
+    /// Instructions of all.
+    pub instructions: u64,
+}
+
+impl Steps {
+    /// For a program to read.
+    fn json(&self, core: &Core, model: &Model) -> Value {
+        let Self { rows, n, op, longest, instructions } = *self;
+        let op = model.ops[op].kind.name();
+        json!({ "core": core.name, "rows": rows, "steps": n, "op": op, "longest": longest, "instructions": instructions })
+    }
 }
 
 /// An op of a model.
@@ -106,8 +128,7 @@ impl Model {
     pub fn measure(&self, workshop: &Workshop, core: &Core, image: &Path) -> Result<Vec<Counts>, String> {
         let file = self.file.bytes();
         let input = [&(file.len() as u32).to_le_bytes(), file, &self.input].concat();
-        let stem = Path::new(&self.name).file_stem().unwrap_or_default().to_string_lossy();
-        let mut run = workshop.run(core, image, &stem, &input)?;
+        let mut run = workshop.run(core, image, &self.stem(), &input)?;
         if run.output != self.scores {
             return Err(format!("{}: the scores of {} are not the host's", core.title, self.name));
         }
@@ -120,15 +141,49 @@ impl Model {
         Ok(run.regions)
     }
 
+    /// What steps of `rows` rows take on a core, whose firmware is `image`; an error if the scores are not the
+    /// host's.
+    pub fn measure_steps(&self, workshop: &Workshop, core: &Core, image: &Path, rows: u32) -> Result<Steps, String> {
+        let failed = |e: softedge::Error| format!("{}: {e}", self.name);
+        let mut arena = Buffer::zeroed(View::new_checked(self.file.bytes()).map_err(failed)?.size(Space::Arena));
+        let mut model = Loaded::<Integers>::new(self.file.bytes(), arena.bytes_mut()).map_err(failed)?;
+        // Which op a step belongs to does not depend on the input.
+        let mut steps = model.start::<i16>().map_err(failed)?;
+        let mut ops = Vec::new();
+        while steps.ops_left() > 0 {
+            ops.push(self.ops.len() - steps.ops_left());
+            steps.step(rows as usize);
+        }
+        let file = self.file.bytes();
+        let input = [&(file.len() as u32).to_le_bytes(), &rows.to_le_bytes()[..], file, &self.input].concat();
+        let run = workshop.run(core, image, &format!("{}-steps", self.stem()), &input)?;
+        if run.output != self.scores {
+            return Err(format!("{}: the scores of {} in steps are not the host's", core.title, self.name));
+        }
+        if run.regions.len() != ops.len() {
+            return Err(format!("{}: {} counts of {} steps", core.title, run.regions.len(), ops.len()));
+        }
+        let counts = || run.regions.iter().map(|region| region.instructions);
+        let (op, longest) = ops.iter().copied().zip(counts()).rev().max_by_key(|step| step.1).unwrap_or_default();
+        Ok(Steps { rows, n: ops.len(), op, longest, instructions: counts().sum() })
+    }
+
+    /// Its name in the name of a file.
+    fn stem(&self) -> String {
+        Path::new(&self.name).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     /// For a program to read.
-    pub fn json(&self, cores: &[&Core], counts: &[Vec<Counts>]) -> Value {
+    pub fn json(&self, cores: &[&Core], counts: &[Vec<Counts>], steps: &[Vec<Steps>]) -> Value {
         let op = |(i, op): (usize, &ModelOp)| {
             let counts: serde_json::Map<_, _> =
                 cores.iter().zip(counts).map(|(core, counts)| (core.name.into(), json!(counts[i]))).collect();
             json!({ "kind": op.kind.name(), "output": op.output, "macs": op.macs, "counts": counts })
         };
         let ops: Vec<_> = self.ops.iter().enumerate().map(op).collect();
-        json!({ "model": self.name, "ops": ops })
+        let steps = cores.iter().zip(steps).flat_map(|(core, steps)| steps.iter().map(|steps| steps.json(core, self)));
+        let steps: Vec<_> = steps.collect();
+        json!({ "model": self.name, "ops": ops, "steps": steps })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::cmsis_nn;
 use crate::cores::{Core, Counts};
-use crate::models::Model;
+use crate::models::{Model, Steps};
 use crate::rows::{Answer, Row};
 use softedge::program::Kind;
 use std::cmp::Reverse;
@@ -103,6 +103,29 @@ pub fn of_model(model: &Model, cores: &[&Core], counts: &[Vec<Counts>], parts: b
     }
     let all: Vec<_> = (0..model.ops.len()).collect();
     row("all", if parts { String::new() } else { all.len().to_string() }, &all);
+    text
+}
+
+/// The table of a model's steps: the longest, and what all of them take beside a run in one piece, of which
+/// `counts` are those of each op on each core.
+pub fn of_steps(model: &Model, cores: &[&Core], counts: &[Vec<Counts>], steps: &[Vec<Steps>]) -> String {
+    let header = ["core", "longest step", "rows of a step", "steps", "instructions", "all steps", "one piece", "more"];
+    let mut text = line(&header) + &line(&rule(&header, 2));
+    for ((core, counts), steps) in cores.iter().zip(counts).zip(steps) {
+        let whole: u64 = counts.iter().map(|op| op.instructions).sum();
+        for Steps { rows, n, op, longest, instructions } in steps {
+            text += &line(&[
+                core.name.into(),
+                model.ops[*op].kind.name().into(),
+                rows.to_string(),
+                grouped(*n as u64),
+                grouped(*longest),
+                grouped(*instructions),
+                grouped(whole),
+                format!("{:.1} %", 100.0 * (*instructions as f64 / whole as f64 - 1.0)),
+            ]);
+        }
+    }
     text
 }
 
