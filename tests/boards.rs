@@ -14,7 +14,7 @@ use softedge::data::{self, Dataset};
 use softedge::engine::{Buffer, Executor, Integers, Loaded, Memory};
 use softedge::format::{View, write};
 use softedge::model::{Mode, build, preset};
-use softedge::ops::{DType, Tick};
+use softedge::ops::{DType, Tick, Width};
 use softedge::program::{Plan, Space, in_strips};
 use softedge::quant::{Bounds, calibrate, freeze, quantise};
 use softedge::train::{self, Trainer};
@@ -220,7 +220,7 @@ fn depthwise() -> Case {
     let frozen = freeze(&program, |name| checkpoint.weights(name).map(|w| &w.values[..])).unwrap();
     let fill = |i: usize, raw: &mut [f32]| train.sample_f32(i * 37 % train.len(), raw);
     let calibration = calibrate(&frozen, 32, fill, Bounds::MinMax).unwrap();
-    let integer = in_strips(&quantise(&frozen, &calibration, DType::U8).unwrap());
+    let integer = in_strips(&quantise(&frozen, &calibration, DType::U8, Width::Int8).unwrap());
     Case::new("fashion-nano-depthwise", &write(&integer, &Plan::new(&integer)).unwrap(), &test)
 }
 

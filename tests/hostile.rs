@@ -14,7 +14,8 @@ use softedge::model::{
     Soft, Stage, build,
 };
 use softedge::ops::input::{InputI16, InputU8};
-use softedge::ops::{DType, Tick};
+use softedge::ops::linear::LinearI16W16;
+use softedge::ops::{DType, Tick, Width};
 use softedge::program::{Kind, Op, Plan, Program, Role, Space, TensorId};
 use softedge::quant::{Bounds, calibrate, freeze, quantise};
 use softedge::train::{self, Step};
@@ -82,7 +83,12 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
     let softmax =
         tiny([Mixer::Depthwise(softedge::model::Depthwise { kernel: 3 }), Mixer::Softmax], Head::ClassToken, Raw::I16);
     let mut files = vec![];
-    for (name, config) in [("integer SOFT", &soft), ("integer softmax", &softmax)] {
+    for (name, config, weights) in [
+        ("integer SOFT", &soft, Width::Int8),
+        ("integer SOFT, int4", &soft, Width::Int4),
+        ("integer softmax", &softmax, Width::Int8),
+        ("integer softmax, int16", &softmax, Width::Int16),
+    ] {
         let (program, values) = unfrozen(config);
         let frozen = freeze(&program, |name| values.get(name).map(Vec::as_slice)).unwrap();
         let fill = |i: usize, raw: &mut [f32]| {
@@ -91,7 +97,7 @@ fn files() -> Vec<(&'static str, Vec<u8>)> {
         };
         let calibration = calibrate(&frozen, 8, fill, Bounds::MinMax).unwrap();
         let raw = if config.input.raw == Raw::I16 { DType::I16 } else { DType::U8 };
-        let mut integer = quantise(&frozen, &calibration, raw).unwrap();
+        let mut integer = quantise(&frozen, &calibration, raw, weights).unwrap();
         integer.labels.clone_from(&config.labels);
         files.push((name, bytes_of(&integer)));
         if name == "integer SOFT" {
@@ -427,7 +433,11 @@ fn field(random: &mut Random, kind: Kind, name: &str) -> u32 {
 /// A value of an operand that the check requires to be constant: input `i` of a requantising op.
 fn requantisation(random: &mut Random, op: &Op, i: usize) -> Option<i64> {
     let is_input = matches!(op, Op::InputU8(_) | Op::InputI16(_));
-    match (is_input, op.products_per_accumulator().is_some(), i) {
+    let accumulator = op.accumulator();
+    if i == 1 && accumulator.is_some_and(|a| a.weights == Width::Int16) {
+        return Some(random.within(-(1 << 15), (1 << 15) - 1));
+    }
+    match (is_input, accumulator.is_some(), i) {
         (true, _, 1) | (_, true, 3) => Some(random.within(0, (1 << 31) - 1)),
         (true, _, 3) | (_, true, 4) => Some(random.within(if is_input { 28 } else { 31 }, 62)),
         (true, _, 2) | (_, true, 2) => Some(random.within(-(1 << 28), 1 << 28)),
@@ -528,6 +538,49 @@ fn no_raw_input_overflows_its_requantisation() {
     }
 }
 
+/// The file's weights of int16 are what is proven, up to the last unit.
+#[test]
+fn no_sum_of_int16_weights_overflows() {
+    const K: usize = 512;
+    let file = |weights: &[i16], bias: i32, constant: bool| {
+        let mut program = Program::new();
+        let x = program.add("x", DType::I8, &[K], Role::Activation);
+        program.inputs.push(x);
+        // The second of two channels.
+        let bytes = vec![0; 2 * K].into_iter().chain(weights.iter().flat_map(|w| w.to_le_bytes())).collect();
+        let w = if constant {
+            program.constant("w", DType::I16, &[2, K], bytes)
+        } else {
+            let w = program.add("w", DType::I16, &[2, K], Role::Activation);
+            program.inputs.push(w);
+            w
+        };
+        let words = |values: [i32; 2]| values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let bias = program.constant("bias", DType::I32, &[2], words([0, bias]));
+        let multiplier = program.constant("multiplier", DType::I32, &[2], words([1 << 30; 2]));
+        let shift = program.constant("shift", DType::I8, &[2], vec![31; 2]);
+        let op = LinearI16W16 { rows: 1, k: K, n: 2 };
+        let y = program.apply("y", op, &[x, w, bias, multiplier, shift].map(Some), &[2]);
+        program.outputs.push(y);
+        bytes_of(&program)
+    };
+    let refusal = |bytes: &[u8]| View::new_checked(bytes).err().map(|e| e.summary());
+    let (overflow, most) = (Some("an accumulator can overflow 32 bits"), [i16::MIN; K]);
+    // 512 * 128 * 2^15 is 2^31.
+    assert_eq!(refusal(&file(&most, 0, true)), overflow);
+    for least in [-32767, 32767] {
+        let mut almost = most;
+        almost[K - 1] = least;
+        assert_eq!(refusal(&file(&almost, -128, true)), overflow);
+        let accepted = file(&almost, -127, true);
+        assert_eq!(refusal(&accepted), None);
+        let mut tally = Tally::default();
+        [0x80, 0x7f, 0].iter().for_each(|&x| survive(&accepted, &[x], &mut tally));
+        assert_eq!(tally.run, 3);
+    }
+    assert_eq!(refusal(&file(&most, 0, false)), Some("weights of int16 are not constants"));
+}
+
 #[test]
 fn any_words_have_a_signature_and_a_cost() {
     let mut random = Random::new(4);
@@ -540,7 +593,7 @@ fn any_words_have_a_signature_and_a_cost() {
                 .collect();
             let _case = Case(format!("{} {words:?}", kind.name()));
             let op = Op::decode(*kind, &words);
-            let _ = (op.signature(), op.macs(), op.products_per_accumulator());
+            let _ = (op.signature(), op.macs(), op.accumulator());
         }
     }
 }

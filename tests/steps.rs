@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{quantised, raw_type, small_presets, spread};
+use common::{quantised_to, raw_type, small_presets, spread};
 use softedge::engine::{Buffer, Element, Integers, Loaded};
 use softedge::format::{View, write};
 use softedge::model::{Config, preset};
@@ -12,7 +12,7 @@ use softedge::ops::depthwise::DepthwiseI16;
 use softedge::ops::pool::{AvgPoolI16, MaxPoolI8};
 use softedge::ops::rescale::{RescaleI8, RescaleI16I8};
 use softedge::ops::tokens::TakeI16;
-use softedge::ops::{DType, size};
+use softedge::ops::{DType, Width, size};
 use softedge::program::{Kind, Op, OpSet, Plan, Program, Role, Space, in_strips};
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,8 +53,16 @@ fn rows(op: &Op) -> (usize, u64) {
         Op::InputI16(s) => (s.rows.div_ceil(32), size(&[s.rows.min(32), s.c])),
         Op::LinearI8(s) => (s.rows, size(&[s.k, s.n])),
         Op::LinearI16(s) => (s.rows, size(&[s.k, s.n])),
+        Op::LinearI8W4(s) => (s.rows, size(&[s.k, s.n])),
+        Op::LinearI16W4(s) => (s.rows, size(&[s.k, s.n])),
+        Op::LinearI8W16(s) => (s.rows, size(&[s.k, s.n])),
+        Op::LinearI16W16(s) => (s.rows, size(&[s.k, s.n])),
         Op::ConvI8(s) => conv!(s),
         Op::ConvI16(s) => conv!(s),
+        Op::ConvI8W4(s) => conv!(s),
+        Op::ConvI16W4(s) => conv!(s),
+        Op::ConvI8W16(s) => conv!(s),
+        Op::ConvI16W16(s) => conv!(s),
         Op::DepthwiseI8(s) => depthwise!(s, s.pad_h, s.pad_w),
         Op::DepthwiseI16(s) => depthwise!(s, s.pad_h, s.pad_w),
         Op::MaxPoolI8(s) => depthwise!(s, 0, 0),
@@ -131,8 +139,8 @@ fn check<I: Element + Default>(name: &str, file: &[u8], value: impl Fn(usize) ->
 }
 
 /// An untrained model of `config`, as it would be exported, through [`check`].
-fn check_config(config: &Config) -> Vec<Op> {
-    let model = quantised(config);
+fn check_config(config: &Config, weights: Width) -> Vec<Op> {
+    let model = quantised_to(config, weights);
     let integer = in_strips(&model.integer);
     let file = write(&integer, &Plan::new(&integer)).unwrap();
     let raw = model.data.raw_bytes(spread(model.data, 3));
@@ -206,7 +214,7 @@ fn steps_of_any_size_compute_what_a_whole_run_does() {
     let mut kinds = BTreeSet::new();
     let mut dearest = 0;
     for name in small_presets() {
-        let ops = check_config(&preset(name).unwrap());
+        let ops = check_config(&preset(name).unwrap(), Width::Int8);
         kinds.extend(ops.iter().map(Op::kind));
         let most = ops.iter().max_by_key(|op| rows(op).1).unwrap();
         println!("{name}: {} of {most:?}", rows(most).1);
@@ -215,7 +223,9 @@ fn steps_of_any_size_compute_what_a_whole_run_does() {
     assert_eq!(dearest, MOST_OF_A_ROW);
     // 576 tokens in the first stage: more than are summed before a shift.
     for config in [official("soft_norm_tiny", 96), official("soft_tiny", 64)] {
-        kinds.extend(check_config(&config).iter().map(Op::kind));
+        for weights in Width::ALL {
+            kinds.extend(check_config(&config, weights).iter().map(Op::kind));
+        }
     }
     let program = others();
     let file = write(&program, &Plan::new(&program)).unwrap();

@@ -7,7 +7,9 @@
 #![allow(unsafe_code)]
 
 use super::depthwise::{self, Finish, QUAD, Row, Sums, Taps};
-use super::products::{Columns, Core, Output, Pair, Scale, TILE_COLUMNS, TILE_ROWS};
+use super::products::{
+    Columns, Core, INT4, INT4_BYTES, Multiply, Output, Pair, Scale, Stored, TILE_COLUMNS, TILE_ROWS,
+};
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -42,24 +44,49 @@ impl Core for Dsp {
 
     #[inline(never)]
     fn widen(x: &[i8], lane: usize, block: &mut [i32]) {
-        let (groups, rest) = x.as_chunks();
-        let Some((whole, last)) = block.split_at_mut_checked(groups.len() * ROWS_STEP) else { return };
-        if !groups.is_empty() && lane < TILE_ROWS {
-            // SAFETY: reads all groups and writes two words of each step of `whole`, at `lane` and TILE_ROWS after it.
-            unsafe { widen(groups.as_ptr(), groups.len(), whole.as_mut_ptr().add(lane)) };
-        }
-        if last.len() == ROWS_STEP && lane < TILE_ROWS {
-            // SAFETY: as above, for one group and one step.
-            unsafe { widen(&padded(rest), 1, last.as_mut_ptr().add(lane)) };
-        } else {
-            // A row that is missing.
-            last.iter_mut().skip(lane).step_by(TILE_ROWS).for_each(|word| *word = 0);
-        }
+        widen_by(widen, x, lane, block);
+    }
+}
+
+/// Widens a row by `widen`, or [`widen_in_order`].
+#[inline(always)]
+fn widen_by(
+    widen: unsafe extern "C" fn(*const [i8; GROUP], usize, *mut i32),
+    x: &[i8],
+    lane: usize,
+    block: &mut [i32],
+) {
+    let (groups, rest) = x.as_chunks();
+    let Some((whole, last)) = block.split_at_mut_checked(groups.len() * ROWS_STEP) else { return };
+    if !groups.is_empty() && lane < TILE_ROWS {
+        // SAFETY: reads all groups and writes two words of each step of `whole`, at `lane` and TILE_ROWS after it.
+        unsafe { widen(groups.as_ptr(), groups.len(), whole.as_mut_ptr().add(lane)) };
+    }
+    if last.len() == ROWS_STEP && lane < TILE_ROWS {
+        // SAFETY: as above, for one group and one step.
+        unsafe { widen(&padded(rest), 1, last.as_mut_ptr().add(lane)) };
+    } else {
+        // A row that is missing.
+        last.iter_mut().skip(lane).step_by(TILE_ROWS).for_each(|word| *word = 0);
+    }
+}
+
+impl<W: Weight> Multiply<W> for Dsp {
+    #[inline(always)]
+    fn widen_row(x: &[i8], lane: usize, block: &mut [i32]) {
+        W::widen_row(x, lane, block);
     }
 
     #[inline(always)]
-    fn pair<O: Output>(pair: Pair<'_>, space: &mut [i32], panel: &[i32], output: O, columns: Columns<'_, O::T>) {
-        widen_columns(pair.map(|channel| channel.w), space);
+    fn pair<O: Output>(
+        pair: Pair<'_, W>,
+        _: usize,
+        space: &mut [i32],
+        panel: &[i32],
+        output: O,
+        columns: Columns<'_, O::T>,
+    ) {
+        W::widen_columns(pair.map(|channel| channel.w), space);
         if space.is_empty() || space.len() % COLUMNS_STEP != 0 {
             return;
         }
@@ -89,6 +116,77 @@ impl Core for Dsp {
             sums.map(|sums| [output.put(a.apply(sums[0])), output.put(b.apply(sums[1]))])
         });
         Columns { y, n, j }.store(tiles);
+    }
+}
+
+/// Weights as they are stored, and how they meet a panel.
+pub(crate) trait Weight: Stored {
+    /// Widens a row of activations.
+    #[inline(always)]
+    fn widen_row(x: &[i8], lane: usize, block: &mut [i32]) {
+        <Dsp as Core>::widen(x, lane, block);
+    }
+
+    /// Widens the weights of a tile into `space`.
+    fn widen_columns(columns: [&[Self]; TILE_COLUMNS], space: &mut [i32]);
+}
+
+impl Weight for i8 {
+    #[inline(always)]
+    fn widen_columns(columns: [&[Self]; TILE_COLUMNS], space: &mut [i32]) {
+        widen_columns(columns, space);
+    }
+}
+
+/// Int4: a block of weights is two groups.
+impl Weight for u8 {
+    #[inline(always)]
+    fn widen_columns([w0, w1]: [&[Self]; TILE_COLUMNS], space: &mut [i32]) {
+        const BLOCK: usize = INT4 / GROUP * COLUMNS_STEP;
+        let ((w0, _), (w1, _)) = (w0.as_chunks::<INT4_BYTES>(), w1.as_chunks::<INT4_BYTES>());
+        let blocks = w0.len().min(w1.len()).min(space.len() / BLOCK);
+        let Some((whole, last)) = space.split_at_mut_checked(blocks * BLOCK) else { return };
+        if blocks > 0 {
+            // SAFETY: reads that many blocks of both and writes as many, which `whole` has.
+            unsafe { widen_pair_int4(w0.as_ptr(), w1.as_ptr(), blocks, whole.as_mut_ptr()) };
+        }
+        if let (Some(w0), Some(w1)) = (w0.get(blocks), w1.get(blocks)) {
+            // Of the last block only the first group counts.
+            let mut block = [0; BLOCK];
+            // SAFETY: as above, for one block.
+            unsafe { widen_pair_int4(w0, w1, 1, block.as_mut_ptr()) };
+            last.iter_mut().zip(block).for_each(|(to, word)| *to = word);
+        }
+    }
+}
+
+/// Int16: neighbours are in a word as they are stored, and so are those of the panel.
+impl Weight for i16 {
+    #[inline(never)]
+    fn widen_row(x: &[i8], lane: usize, block: &mut [i32]) {
+        widen_by(widen_in_order, x, lane, block);
+    }
+
+    #[inline(always)]
+    fn widen_columns([w0, w1]: [&[Self]; TILE_COLUMNS], space: &mut [i32]) {
+        /// Values of a column that are copied together.
+        const RUN: usize = 8;
+        let is_aligned = |w: &[i16]| w.as_ptr().addr().is_multiple_of(align_of::<i32>());
+        let runs = if is_aligned(w0) && is_aligned(w1) { w0.len().min(w1.len()) / RUN } else { 0 };
+        let runs = runs.min(space.len() / (RUN / GROUP * COLUMNS_STEP));
+        let Some((whole, last)) = space.split_at_mut_checked(runs * (RUN / GROUP * COLUMNS_STEP)) else { return };
+        if runs > 0 {
+            // SAFETY: both are at multiples of four; reads that many runs of each and writes as many words, which
+            // `whole` has.
+            unsafe { alternate(w0.as_ptr().cast(), w1.as_ptr().cast(), runs, whole.as_mut_ptr()) };
+        }
+        let word = |w: &[i16], i: usize| {
+            let [low, high] = [0, 1].map(|at| w.get(runs * RUN + 2 * i + at).copied().unwrap_or(0));
+            i32::from(low as u16) | i32::from(high) << 16
+        };
+        for (i, words) in last.as_chunks_mut().0.iter_mut().enumerate() {
+            *words = [word(w0, i), word(w1, i)];
+        }
     }
 }
 
@@ -165,6 +263,82 @@ unsafe extern "C" fn widen_pair(w0: *const [i8; GROUP], w1: *const [i8; GROUP], 
         "subs r2, #1",
         "bne 1b",
         "pop {{r4-r7}}",
+        "bx lr",
+    )
+}
+
+/// As [`widen`], with values 0 and 1 in the one word and 2 and 3 in the other.
+#[unsafe(naked)]
+unsafe extern "C" fn widen_in_order(x: *const [i8; GROUP], n: usize, to: *mut i32) {
+    naked_asm!(
+        isa!(),
+        "push {{r4}}",
+        "1:",
+        "ldr r3, [r0], #4",
+        "sxtb16 r12, r3",
+        "sxtb16 r3, r3, ror #8",
+        "pkhbt r4, r12, r3, lsl #16",
+        "pkhtb r3, r3, r12, asr #16",
+        "str r4, [r2], #16",
+        "str r3, [r2], #16",
+        "subs r1, #1",
+        "bne 1b",
+        "pop {{r4}}",
+        "bx lr",
+    )
+}
+
+/// As [`widen_pair`], from `n > 0` blocks of int4, each of which becomes two groups. A half byte, its sign bit
+/// flipped, is 8 more than it stands for.
+#[unsafe(naked)]
+unsafe extern "C" fn widen_pair_int4(w0: *const [u8; INT4_BYTES], w1: *const [u8; INT4_BYTES], n: usize, to: *mut i32) {
+    naked_asm!(
+        isa!(),
+        "push {{r4-r9, lr}}",
+        "mov r12, #0x08080808",
+        "mov lr, #0x0f0f0f0f",
+        "1:",
+        "ldr r6, [r0], #4",
+        "ldr r7, [r1], #4",
+        "eor r6, #0x88888888",
+        "eor r7, #0x88888888",
+        "and r4, lr, r6",
+        "and r5, lr, r7",
+        "and r8, lr, r6, lsr #4",
+        "and r9, lr, r7, lsr #4",
+        "ssub8 r4, r4, r12",
+        "ssub8 r5, r5, r12",
+        "ssub8 r8, r8, r12",
+        "ssub8 r9, r9, r12",
+        "sxtb16 r6, r4, ror #8",
+        "sxtb16 r7, r5, ror #8",
+        "sxtb16 r4, r4",
+        "sxtb16 r5, r5",
+        "stmia r3!, {{r4-r7}}",
+        "sxtb16 r4, r8",
+        "sxtb16 r5, r9",
+        "sxtb16 r6, r8, ror #8",
+        "sxtb16 r7, r9, ror #8",
+        "stmia r3!, {{r4-r7}}",
+        "subs r2, #1",
+        "bne 1b",
+        "pop {{r4-r9, pc}}",
+    )
+}
+
+/// `n > 0` times four words of two columns, alternating.
+#[unsafe(naked)]
+unsafe extern "C" fn alternate(w0: *const i32, w1: *const i32, n: usize, to: *mut i32) {
+    naked_asm!(
+        isa!(),
+        "push {{r4-r11}}",
+        "1:",
+        "ldmia r0!, {{r4, r6, r8, r10}}",
+        "ldmia r1!, {{r5, r7, r9, r11}}",
+        "stmia r3!, {{r4-r11}}",
+        "subs r2, #1",
+        "bne 1b",
+        "pop {{r4-r11}}",
         "bx lr",
     )
 }

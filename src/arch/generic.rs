@@ -1,6 +1,6 @@
 //! The plain versions.
 
-use super::products::{Channels, Output, Rows, Shape};
+use super::products::{Channels, Output, Rows, Shape, Stored};
 
 /// A view of a row-major or transposed matrix: element `(i, j)` is `data[i * row_stride + j * col_stride]`.
 #[derive(Clone, Copy)]
@@ -82,10 +82,10 @@ pub(crate) fn matmul_f64(a: Matrix<'_>, b: Matrix<'_>, c: &mut [f32], finish: im
 /// See [`super::products`].
 #[cfg_attr(any(cortex_m, target_arch = "riscv32"), allow(dead_code))]
 #[inline(always)]
-pub(super) fn products<O: Output>(
+pub(super) fn products<W: Stored, O: Output>(
     s: Shape,
     rows: &mut dyn Rows,
-    channels: Channels<'_>,
+    channels: Channels<'_, W>,
     output: O,
     y: &mut [O::T],
     buffer: &mut [i8],
@@ -93,8 +93,7 @@ pub(super) fn products<O: Output>(
     for y in y.chunks_exact_mut(s.n) {
         let x = rows.next(buffer);
         for (y, channel) in y.iter_mut().zip(channels.iter(s.k)) {
-            let products = x.iter().zip(channel.w).map(|(&x, &w)| i32::from(x) * i32::from(w));
-            *y = output.put(channel.scale.apply(channel.bias + products.sum::<i32>()));
+            *y = output.put(channel.scale.apply(channel.bias + W::dot(x, channel.w)));
         }
     }
 }

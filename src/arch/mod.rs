@@ -32,35 +32,44 @@ use crate::math::fixed::Requantise;
 #[cfg(not(any(cortex_m = "v7", cortex_m = "dsp")))]
 use crate::math::fixed::mul_wide;
 pub(crate) use attention::{Kernel, Outputs, Plan, scaled};
+/// Weights that [`products`] takes: `i8`, `i16`, and `u8` for int4.
+#[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
+pub(crate) use cortex_m_dsp::Weight;
 pub(crate) use depthwise::Sliding;
 pub(crate) use generic::Matrix;
-pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16};
+#[cfg(cortex_m = "helium")]
+pub(crate) use helium::products::Weight;
+#[cfg(not(any(cortex_m, target_arch = "riscv32")))]
+pub(crate) use products::Stored as Weight;
+pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16, int4_row};
 pub(crate) use softmax::Softmax;
 pub(crate) use triangle::{COLUMNS, column_sums, row_sums};
+#[cfg(any(cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
+pub(crate) use words::Weight;
 /// The path of cores that multiply one pair of values at a time.
 #[cfg(test)]
 pub(crate) use words::attention::{accumulate as kernel_accumulate_by_words, apply as kernel_apply_by_words};
 
-/// `y_rj = output(requantise(bias_j + sum_k x_rk w_jk))` for int8 activations and weights.
+/// `y_rj = output(requantise(bias_j + sum_k x_rk w_jk))` for int8 activations and weights of int4, int8 or int16.
 ///
 /// `panel` has [`Shape::panel`] words; `buffer` room for a row where the rows need it. No sum overflows:
 /// the checker proved it.
 #[inline(always)]
-pub(crate) fn products<O: Output>(
+pub(crate) fn products<W: Weight, O: Output>(
     s: Shape,
     rows: &mut dyn Rows,
-    channels: Channels<'_>,
+    channels: Channels<'_, W>,
     output: O,
     y: &mut [O::T],
     buffer: &mut [i8],
     panel: &mut [i32],
 ) {
     #[cfg(cortex_m = "helium")]
-    helium::products::run(s, rows, channels, output, y, buffer, panel);
+    W::products(s, rows, channels, output, y, buffer, panel);
     #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
-    products::run::<cortex_m_dsp::Dsp, _>(s, rows, channels, output, y, buffer, panel);
+    products::run::<cortex_m_dsp::Dsp, W, _>(s, rows, channels, output, y, buffer, panel);
     #[cfg(any(cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
-    products::run::<words::Words, _>(s, rows, channels, output, y, buffer, panel);
+    products::run::<words::Words, W, _>(s, rows, channels, output, y, buffer, panel);
     #[cfg(not(any(cortex_m, target_arch = "riscv32")))]
     {
         let _ = panel;

@@ -133,11 +133,90 @@ impl Output for ToI16 {
     }
 }
 
+/// Elements that a row of `k` weights of int4 takes, which are bytes: four for every eight weights.
+pub(crate) const fn int4_row(k: usize) -> usize {
+    k.div_ceil(INT4).saturating_mul(INT4_BYTES)
+}
+
+/// Weights of int4 in a block, and its bytes: see [`Width::Int4`](crate::ops::Width::Int4).
+pub(super) const INT4: usize = 8;
+pub(super) const INT4_BYTES: usize = 4;
+
+/// The first and the last four weights of a block, as four of int8 each.
+#[inline(always)]
+pub(super) fn unpack_int4(block: [u8; INT4_BYTES]) -> [i32; 2] {
+    const LOW: u32 = 0x0f0f_0f0f;
+    let signed = |halves: u32| (((halves ^ 0x8888_8888) - 0x0808_0808) ^ 0x8080_8080) as i32;
+    let block = u32::from_le_bytes(block);
+    [signed(block & LOW), signed(block >> 4 & LOW)]
+}
+
+/// Unpacks whole blocks of weights, as many as both have.
+#[cfg_attr(
+    not(any(test, cortex_m = "v6", cortex_m = "v7", cortex_m = "helium", target_arch = "riscv32")),
+    allow(dead_code)
+)]
+#[inline(never)]
+pub(super) fn unpack_int4_row(w: &[u8], to: &mut [i32]) {
+    for (to, block) in to.as_chunks_mut().0.iter_mut().zip(w.as_chunks().0) {
+        *to = unpack_int4(*block);
+    }
+}
+
+/// How weights are stored: int8, int16, or int4 in bytes.
+pub(crate) trait Stored: Copy {
+    /// Elements of a row of `k`.
+    fn row(k: usize) -> usize;
+
+    /// The sum of the products of `x` with a row of as many.
+    fn dot(x: &[i8], w: &[Self]) -> i32;
+}
+
+impl Stored for i8 {
+    #[inline(always)]
+    fn row(k: usize) -> usize {
+        k
+    }
+
+    #[inline(always)]
+    fn dot(x: &[i8], w: &[Self]) -> i32 {
+        x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum()
+    }
+}
+
+impl Stored for i16 {
+    #[inline(always)]
+    fn row(k: usize) -> usize {
+        k
+    }
+
+    #[inline(always)]
+    fn dot(x: &[i8], w: &[Self]) -> i32 {
+        x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum()
+    }
+}
+
+impl Stored for u8 {
+    #[inline(always)]
+    fn row(k: usize) -> usize {
+        int4_row(k)
+    }
+
+    #[inline(always)]
+    fn dot(x: &[i8], w: &[Self]) -> i32 {
+        let blocks = x.chunks(INT4).zip(w.as_chunks().0).map(|(x, block)| {
+            let w = unpack_int4(*block).map(i32::to_le_bytes);
+            x.iter().zip(w.as_flattened()).map(|(&x, &w)| i32::from(x) * i32::from(w as i8)).sum::<i32>()
+        });
+        blocks.sum()
+    }
+}
+
 /// The weights of a layer and how its sums are requantised, per channel.
 #[derive(Clone, Copy)]
-pub(crate) struct Channels<'a> {
-    /// `[n, k]`.
-    pub(crate) w: &'a [i8],
+pub(crate) struct Channels<'a, W = i8> {
+    /// A row per channel.
+    pub(crate) w: &'a [W],
     pub(crate) bias: &'a [i32],
     pub(crate) multiplier: &'a [i32],
     pub(crate) shift: &'a [i8],
@@ -145,18 +224,18 @@ pub(crate) struct Channels<'a> {
 
 /// One channel of [`Channels`].
 #[derive(Clone, Copy)]
-pub(super) struct Channel<'a> {
-    pub(super) w: &'a [i8],
+pub(super) struct Channel<'a, W = i8> {
+    pub(super) w: &'a [W],
     pub(super) bias: i32,
     pub(super) scale: Requantise,
 }
 
-impl<'a> Channels<'a> {
+impl<'a, W: Stored> Channels<'a, W> {
     /// Channel after channel, each of `k` weights.
     #[inline(always)]
-    pub(super) fn iter(self, k: usize) -> impl Iterator<Item = Channel<'a>> {
+    pub(super) fn iter(self, k: usize) -> impl Iterator<Item = Channel<'a, W>> {
         let scales = self.multiplier.iter().zip(self.shift);
-        self.w.chunks_exact(k).zip(self.bias).zip(scales).map(|((w, &bias), (&multiplier, &shift))| Channel {
+        self.w.chunks_exact(W::row(k)).zip(self.bias).zip(scales).map(|((w, &bias), (&multiplier, &shift))| Channel {
             w,
             bias,
             scale: Requantise::new(multiplier, shift as u32),
@@ -165,7 +244,7 @@ impl<'a> Channels<'a> {
 }
 
 /// The channels of a tile.
-pub(super) type Pair<'a> = [Channel<'a>; TILE_COLUMNS];
+pub(super) type Pair<'a, W = i8> = [Channel<'a, W>; TILE_COLUMNS];
 
 /// Where the results of a pair of channels go: columns `j` and `j + 1` of `y[_, n]`.
 pub(super) struct Columns<'a, T> {
@@ -240,7 +319,7 @@ impl Scale {
     }
 }
 
-/// How a core multiplies.
+/// How a core holds what it multiplies.
 pub(super) trait Core {
     /// Words of a row of activations in a panel.
     fn row_words(k: usize) -> usize;
@@ -250,24 +329,46 @@ pub(super) trait Core {
 
     /// Widens `x` into `block`, the words of a tile's rows, as row `lane` of them.
     fn widen(x: &[i8], lane: usize, block: &mut [i32]);
-
-    /// The results of a pair of channels on every block of `panel`.
-    fn pair<O: Output>(pair: Pair<'_>, space: &mut [i32], panel: &[i32], output: O, columns: Columns<'_, O::T>);
 }
 
-/// See [`super::products`]. Once in a firmware for each type of output, hence not for each type of rows.
+/// How a core multiplies by weights of a width.
+pub(super) trait Multiply<W>: Core {
+    /// As [`Core::pair_words`], for these weights.
+    fn space_words(k: usize) -> usize {
+        Self::pair_words(k)
+    }
+
+    /// As [`Core::widen`], for these weights.
+    #[inline(always)]
+    fn widen_row(x: &[i8], lane: usize, block: &mut [i32]) {
+        Self::widen(x, lane, block);
+    }
+
+    /// The results of a pair of channels, of `k` weights each, on every block of `panel`.
+    fn pair<O: Output>(
+        pair: Pair<'_, W>,
+        k: usize,
+        space: &mut [i32],
+        panel: &[i32],
+        output: O,
+        columns: Columns<'_, O::T>,
+    );
+}
+
+/// See [`super::products`]. Once in a firmware for each type of weights and of output, hence not for each type of
+/// rows.
 #[inline(never)]
-pub(super) fn run<C: Core, O: Output>(
+pub(super) fn run<C: Multiply<W>, W: Stored, O: Output>(
     s: Shape,
     rows: &mut dyn Rows,
-    channels: Channels<'_>,
+    channels: Channels<'_, W>,
     output: O,
     y: &mut [O::T],
     buffer: &mut [i8],
     panel: &mut [i32],
 ) {
     let words = C::row_words(s.k);
-    let Some((space, panel)) = panel.split_at_mut_checked(C::pair_words(s.k)) else { return };
+    let Some((space, panel)) = panel.split_at_mut_checked(C::space_words(s.k)) else { return };
     let panel_rows = (panel.len() / words) & !(TILE_ROWS - 1);
     for y in y.chunks_mut(panel_rows.saturating_mul(s.n).max(1)) {
         let mut blocks = 0;
@@ -276,7 +377,7 @@ pub(super) fn run<C: Core, O: Output>(
             for lane in 0..TILE_ROWS {
                 let x = if missing > 0 { rows.next(buffer) } else { &[] };
                 missing = missing.saturating_sub(s.n);
-                C::widen(x, lane, block);
+                C::widen_row(x, lane, block);
             }
             blocks += block.len();
         }
@@ -286,7 +387,7 @@ pub(super) fn run<C: Core, O: Output>(
         while let Some(first) = channels.next() {
             // Where there is no second, the first once more: its results are dropped.
             let second = channels.next().unwrap_or(first);
-            C::pair([first, second], space, panel, output, Columns { y, n: s.n, j });
+            C::pair([first, second], s.k, space, panel, output, Columns { y, n: s.n, j });
             j += TILE_COLUMNS;
         }
     }
@@ -298,17 +399,20 @@ mod tests {
     use crate::arch::{generic, words::Words};
     use crate::ops::testing::ints;
 
-    fn both<O: Output<T: Clone + Default + core::fmt::Debug + PartialEq>>(s: Shape, output: O) {
+    fn both<W: Stored, O: Output<T: Clone + Default + core::fmt::Debug + PartialEq>>(s: Shape, w: &[W], output: O)
+    where
+        Words: Multiply<W>,
+    {
         let Shape { rows, k, n } = s;
-        let (x, w) = (ints::<i8>("x", rows * k), ints::<i8>("w", n * k));
+        let x = ints::<i8>("x", rows * k);
         let bias: Vec<i32> = ints::<i16>("b", n).iter().map(|&b| i32::from(b)).collect();
         let multiplier = vec![1_518_500_250; n];
         let shift: Vec<i8> = (0..n).map(|j| 31 + (j % 9) as i8).collect();
-        let channels = Channels { w: &w, bias: &bias, multiplier: &multiplier, shift: &shift };
+        let channels = Channels { w, bias: &bias, multiplier: &multiplier, shift: &shift };
         let (mut want, mut y) = (vec![O::T::default(); rows * n], vec![O::T::default(); rows * n]);
         generic::products(s, &mut Dense::new(&x, k), channels, output, &mut want, &mut []);
         let mut panel = vec![9; s.panel()];
-        run::<Words, _>(s, &mut Dense::new(&x, k), channels, output, &mut y, &mut [], &mut panel);
+        run::<Words, W, _>(s, &mut Dense::new(&x, k), channels, output, &mut y, &mut [], &mut panel);
         assert_eq!(y, want, "{rows} x {k} x {n}");
     }
 
@@ -318,8 +422,34 @@ mod tests {
             for k in [1, 2, 3, 4, 5, 8, 23, 64, 301] {
                 for n in [1, 2, 3, 8, 11] {
                     let s = Shape { rows, k, n };
-                    both(s, ToI8 { zero: 3, lo: -100, hi: 90 });
-                    both(s, ToI16);
+                    let to = ToI8 { zero: 3, lo: -100, hi: 90 };
+                    let w = ints::<i8>("w", n * k);
+                    both(s, &w, to);
+                    both(s, &w, ToI16);
+                    let w: Vec<u8> = ints::<i8>("w", n * int4_row(k)).iter().map(|&w| w as u8).collect();
+                    both(s, &w, to);
+                    both(s, &w, ToI16);
+                    let w = ints::<i16>("w", n * k);
+                    both(s, &w, to);
+                    both(s, &w, ToI16);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn blocks_of_int4_are_eight_numbers() {
+        for low in -8i8..8 {
+            for high in -8i8..8 {
+                let byte = (low as u8 & 15) | (high as u8) << 4;
+                for at in 0..4 {
+                    let mut block = [0x5a; 4];
+                    block[at] = byte;
+                    let [first, last] = unpack_int4(block).map(i32::to_le_bytes);
+                    for i in 0..4 {
+                        let expected = if i == at { [low, high] } else { [-6, 5] };
+                        assert_eq!([first[i] as i8, last[i] as i8], expected);
+                    }
                 }
             }
         }

@@ -7,7 +7,7 @@ use super::depthwise::Finish;
 use super::depthwise::{self, QUAD, Taps};
 #[cfg(cortex_m = "v7")]
 use super::products::Scale;
-use super::products::{Columns, Core, Output, Pair, TILE_ROWS};
+use super::products::{Columns, Core, INT4, Multiply, Output, Pair, Stored, TILE_ROWS, unpack_int4_row};
 
 #[cfg(any(test, cortex_m))]
 pub(super) mod attention;
@@ -17,7 +17,7 @@ mod softmax;
 pub(super) enum Words {}
 
 /// The sums of a tile's rows with one channel.
-type Sums = [i32; TILE_ROWS];
+pub(crate) type Sums = [i32; TILE_ROWS];
 
 impl Core for Words {
     #[inline(always)]
@@ -47,39 +47,149 @@ impl Core for Words {
             row[lane % TILE_ROWS] = i32::from(x);
         }
     }
+}
+
+impl<W: Weight> Multiply<W> for Words {
+    #[inline(always)]
+    fn space_words(k: usize) -> usize {
+        W::space_words(k)
+    }
 
     #[inline(always)]
-    fn pair<O: Output>(pair: Pair<'_>, _: &mut [i32], panel: &[i32], output: O, columns: Columns<'_, O::T>) {
+    fn pair<O: Output>(
+        pair: Pair<'_, W>,
+        k: usize,
+        space: &mut [i32],
+        panel: &[i32],
+        output: O,
+        columns: Columns<'_, O::T>,
+    ) {
         let Columns { y, n, j } = columns;
         for (channel, j) in pair.into_iter().zip(j..n) {
+            let w = W::numbers(channel.w, k, space);
             #[cfg(cortex_m = "v7")]
             if let Some((y, to)) = output.as_i8(y)
                 && let Some(scale) = super::products::Scale::new(channel.scale, to)
-                && !channel.w.is_empty()
+                && !w.is_empty()
             {
-                cortex_m::fill(channel, scale, to.lo, panel, Columns { y, n, j });
+                cortex_m::fill(w, channel.bias, scale, to.lo, panel, Columns { y, n, j });
                 continue;
             }
-            let blocks = panel.chunks_exact(TILE_ROWS * channel.w.len());
-            let tiles = blocks
-                .map(|block| sums(block, channel.w, channel.bias).map(|sum| [output.put(channel.scale.apply(sum))]));
+            let blocks = panel.chunks_exact(TILE_ROWS * w.len());
+            let tiles =
+                blocks.map(|block| sums(block, w, channel.bias).map(|sum| [output.put(channel.scale.apply(sum))]));
             Columns { y: &mut *y, n, j }.store(tiles);
         }
     }
 }
 
+/// Weights as they are stored, and how they become numbers that are read one by one.
+pub(crate) trait Weight: Stored {
+    /// What is read.
+    type Number: Number;
+
+    /// Words that the numbers of a channel take.
+    fn space_words(_: usize) -> usize {
+        0
+    }
+
+    /// The `k` weights of a channel, in `space` where they are stored in another way.
+    fn numbers<'a>(w: &'a [Self], k: usize, space: &'a mut [i32]) -> &'a [Self::Number];
+}
+
+impl Weight for i8 {
+    type Number = i8;
+
+    #[inline(always)]
+    fn numbers<'a>(w: &'a [Self], _: usize, _: &'a mut [i32]) -> &'a [i8] {
+        w
+    }
+}
+
+impl Weight for i16 {
+    type Number = i16;
+
+    #[inline(always)]
+    fn numbers<'a>(w: &'a [Self], _: usize, _: &'a mut [i32]) -> &'a [i16] {
+        w
+    }
+}
+
+impl Weight for u8 {
+    type Number = i8;
+
+    #[inline(always)]
+    fn space_words(k: usize) -> usize {
+        k.div_ceil(INT4) * INT4 / size_of::<i32>()
+    }
+
+    #[inline(always)]
+    fn numbers<'a>(w: &'a [Self], k: usize, space: &'a mut [i32]) -> &'a [i8] {
+        unpack_int4_row(w, space);
+        // SAFETY: every byte is an i8.
+        let (_, bytes, _) = unsafe { space.align_to() };
+        bytes.get(..k).unwrap_or_default()
+    }
+}
+
+/// A number that weights are read as, and the loops for it.
+pub(crate) trait Number: Copy + Into<i32> {
+    /// Adds the products of four rows of `n > 0` words with `n` weights to `sums`.
+    #[cfg(cortex_m)]
+    unsafe fn sums(x: *const i32, w: *const Self, n: usize, sums: *mut Sums);
+
+    /// Tiles of one column of int8, one below the other.
+    #[cfg(cortex_m = "v7")]
+    unsafe fn tiles(tiles: *mut cortex_m::Tiles<Self>);
+}
+
+impl Number for i8 {
+    #[cfg(cortex_m)]
+    #[inline(always)]
+    unsafe fn sums(x: *const i32, w: *const Self, n: usize, sums: *mut Sums) {
+        // SAFETY: the caller's.
+        unsafe { cortex_m::sums(x, w, n, sums) }
+    }
+
+    #[cfg(cortex_m = "v7")]
+    #[inline(always)]
+    unsafe fn tiles(tiles: *mut cortex_m::Tiles<Self>) {
+        // SAFETY: the caller's.
+        unsafe { cortex_m::tiles_i8(tiles) }
+    }
+}
+
+impl Number for i16 {
+    #[cfg(cortex_m)]
+    #[inline(always)]
+    unsafe fn sums(x: *const i32, w: *const Self, n: usize, sums: *mut Sums) {
+        // SAFETY: the caller's.
+        unsafe { cortex_m::sums_i16(x, w, n, sums) }
+    }
+
+    #[cfg(cortex_m = "v7")]
+    #[inline(always)]
+    unsafe fn tiles(tiles: *mut cortex_m::Tiles<Self>) {
+        // SAFETY: the caller's.
+        unsafe { cortex_m::tiles_i8_w16(tiles) }
+    }
+}
+
 /// The sums of a block of activations with the weights `w`.
 #[inline(always)]
-fn sums(block: &[i32], w: &[i8], bias: i32) -> Sums {
+fn sums<N: Number>(block: &[i32], w: &[N], bias: i32) -> Sums {
     #[cfg(cortex_m)]
     if !w.is_empty() && block.len() == TILE_ROWS * w.len() {
         let mut sums = [bias; TILE_ROWS];
         // SAFETY: reads the whole block and the weights, TILE_ROWS words for each, at least one; writes `sums`.
-        unsafe { cortex_m::sums(block.as_ptr(), w.as_ptr(), w.len(), &mut sums) };
+        unsafe { N::sums(block.as_ptr(), w.as_ptr(), w.len(), &mut sums) };
         return sums;
     }
     let (rows, _) = block.as_chunks::<TILE_ROWS>();
-    rows.iter().zip(w).fold([bias; TILE_ROWS], |sums, (x, &w)| core::array::from_fn(|i| sums[i] + x[i] * i32::from(w)))
+    rows.iter().zip(w).fold([bias; TILE_ROWS], |sums, (x, &w)| {
+        let w: i32 = w.into();
+        core::array::from_fn(|i| sums[i] + x[i] * w)
+    })
 }
 
 /// The sums of four rows of words with the int16 values of `column`, two to a word; without a partner the
@@ -156,7 +266,7 @@ mod cortex_m {
     use super::Sums;
     use crate::arch::depthwise;
     #[cfg(cortex_m = "v7")]
-    use crate::arch::products::{Channel, Columns, Scale, TILE_ROWS};
+    use crate::arch::products::{Columns, Scale, TILE_ROWS};
     #[cfg(cortex_m = "v7")]
     use crate::arch::softmax::Keys;
     use core::arch::naked_asm;
@@ -452,9 +562,9 @@ mod cortex_m {
     /// What [`tiles_i8`] is told.
     #[cfg(cortex_m = "v7")]
     #[repr(C)]
-    struct Tiles {
+    pub(crate) struct Tiles<N> {
         x: *const i32,
-        w: *const i8,
+        w: *const N,
         k: usize,
         y: *mut i8,
         n: usize,
@@ -467,86 +577,109 @@ mod cortex_m {
     /// The results of one channel, in int8.
     #[cfg(cortex_m = "v7")]
     #[inline(always)]
-    pub(super) fn fill(channel: Channel<'_>, scale: Scale, lo: i32, panel: &[i32], columns: Columns<'_, i8>) {
-        let Channel { w, bias, .. } = channel;
+    pub(super) fn fill<N: super::Number>(
+        w: &[N],
+        bias: i32,
+        scale: Scale,
+        lo: i32,
+        panel: &[i32],
+        columns: Columns<'_, i8>,
+    ) {
         columns.fill::<1>(panel, TILE_ROWS * w.len(), |panel, y, n| {
             let (Range { start: x, end: x_end }, y) = (panel.as_ptr_range(), y.as_mut_ptr());
             // SAFETY: there is at least one weight, every block of the panel has TILE_ROWS words for each, and `y`
             // room for an element of each row, `n` apart.
-            unsafe { tiles_i8(&mut Tiles { x, w: w.as_ptr(), k: w.len(), y, n, x_end, bias, lo, scale }) };
+            unsafe { N::tiles(&mut Tiles { x, w: w.as_ptr(), k: w.len(), y, n, x_end, bias, lo, scale }) };
         });
     }
 
-    /// Tiles of one column of int8, one below the other.
+    /// Requantises a sum, and stores it.
+    #[cfg(cortex_m = "v7")]
+    macro_rules! finish {
+        ($r:literal, $to:literal) => {
+            concat!(
+                "smull r12, ",
+                $r,
+                ", ",
+                $r,
+                ", r8\n",
+                "add ",
+                $r,
+                ", r9\n",
+                "asr ",
+                $r,
+                ", r10\n",
+                "ssat ",
+                $r,
+                ", #8, ",
+                $r,
+                "\n",
+                "cmp ",
+                $r,
+                ", r11\n",
+                "it lt\n",
+                "movlt ",
+                $r,
+                ", r11\n",
+                "strb ",
+                $r,
+                ", ",
+                $to,
+                "\n",
+            )
+        };
+    }
+    /// Tiles of one column of int8, one below the other; `$load` loads a weight.
+    #[cfg(cortex_m = "v7")]
+    macro_rules! tiles {
+        ($load:literal) => {
+            naked_asm!(
+                "push {{r0, r4-r11, lr}}",
+                "mov r3, r0",
+                "ldr r0, [r3]",
+                "2:",
+                "ldr r1, [r3, #4]",
+                "ldr r2, [r3, #8]",
+                "ldr r4, [r3, #24]",
+                "mov r5, r4",
+                "mov r6, r4",
+                "mov r7, r4",
+                multiply!($load),
+                "ldr r3, [sp]",
+                "ldr r1, [r3, #12]",
+                "ldr r2, [r3, #16]",
+                "ldr r11, [r3, #28]",
+                "ldr r8, [r3, #32]",
+                "ldr r9, [r3, #36]",
+                "ldr r10, [r3, #40]",
+                finish!("r4", "[r1]"),
+                finish!("r5", "[r1, r2]"),
+                "add r1, r1, r2, lsl #1",
+                finish!("r6", "[r1]"),
+                finish!("r7", "[r1, r2]"),
+                "add r1, r1, r2, lsl #1",
+                "str r1, [r3, #12]",
+                "ldr r2, [r3, #20]",
+                "cmp r0, r2",
+                "bne 2b",
+                "add sp, #4",
+                "pop {{r4-r11, pc}}",
+            )
+        };
+    }
+
+    /// With weights of int8.
     #[cfg(cortex_m = "v7")]
     #[unsafe(naked)]
-    unsafe extern "C" fn tiles_i8(tiles: *mut Tiles) {
-        macro_rules! finish {
-            ($r:literal, $to:literal) => {
-                concat!(
-                    "smull r12, ",
-                    $r,
-                    ", ",
-                    $r,
-                    ", r8\n",
-                    "add ",
-                    $r,
-                    ", r9\n",
-                    "asr ",
-                    $r,
-                    ", r10\n",
-                    "ssat ",
-                    $r,
-                    ", #8, ",
-                    $r,
-                    "\n",
-                    "cmp ",
-                    $r,
-                    ", r11\n",
-                    "it lt\n",
-                    "movlt ",
-                    $r,
-                    ", r11\n",
-                    "strb ",
-                    $r,
-                    ", ",
-                    $to,
-                    "\n",
-                )
-            };
-        }
-        naked_asm!(
-            "push {{r0, r4-r11, lr}}",
-            "mov r3, r0",
-            "ldr r0, [r3]",
-            "2:",
-            "ldr r1, [r3, #4]",
-            "ldr r2, [r3, #8]",
-            "ldr r4, [r3, #24]",
-            "mov r5, r4",
-            "mov r6, r4",
-            "mov r7, r4",
-            multiply!(),
-            "ldr r3, [sp]",
-            "ldr r1, [r3, #12]",
-            "ldr r2, [r3, #16]",
-            "ldr r11, [r3, #28]",
-            "ldr r8, [r3, #32]",
-            "ldr r9, [r3, #36]",
-            "ldr r10, [r3, #40]",
-            finish!("r4", "[r1]"),
-            finish!("r5", "[r1, r2]"),
-            "add r1, r1, r2, lsl #1",
-            finish!("r6", "[r1]"),
-            finish!("r7", "[r1, r2]"),
-            "add r1, r1, r2, lsl #1",
-            "str r1, [r3, #12]",
-            "ldr r2, [r3, #20]",
-            "cmp r0, r2",
-            "bne 2b",
-            "add sp, #4",
-            "pop {{r4-r11, pc}}",
-        )
+    pub(super) unsafe extern "C" fn tiles_i8(tiles: *mut Tiles<i8>) {
+        tiles!("ldrsb r12, [r1], #1")
+    }
+
+    /// With weights of int16.
+    #[cfg(cortex_m = "v7")]
+    #[unsafe(naked)]
+    pub(super) unsafe extern "C" fn tiles_i8_w16(tiles: *mut Tiles<i16>) {
+        tiles!("ldrsh r12, [r1], #2")
     }
 
     /// The scores of four queries with one key after the other, at least one, and the largest so far.

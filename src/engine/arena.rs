@@ -287,7 +287,7 @@ macro_rules! outputs {
 }
 
 impl<'r> Operands<'r> {
-    inputs!(f32 i32 i16 i8);
+    inputs!(f32 i32 i16 i8 u8);
 
     outputs! {
         f32_mut: f32;

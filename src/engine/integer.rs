@@ -85,5 +85,13 @@ pub(super) fn run<S: Runs>(
         SolveQ26(s, s.rows()): solve::solve_q26(part, i32, i32, i32_mut, i32_mut, i32_mut) @ in_place;
         SymScaleQ30(s, s.heads): sym_norm::scale_triangle_q30(i32 * s.m * (s.m + 1) / 2, i32_mut * s.m);
         NarrowI16(s, s.rows()): solve::narrow_i16(part, i32, i32_mut, i16_mut) @ in_place;
+        LinearI8W4(s, s.rows): linear::forward_i8_w4(i8 * s.k, u8, i32, i32, i8, i8_mut * s.n, i32_mut);
+        LinearI16W4(s, s.rows): linear::forward_i16_w4(i8 * s.k, u8, i32, i32, i8, i16_mut * s.n, i32_mut);
+        ConvI8W4(s, s.rows()): conv::forward_i8_w4(part, i8, u8, i32, i32, i8, i8_mut, i8_mut, i32_mut);
+        ConvI16W4(s, s.rows()): conv::forward_i16_w4(part, i8, u8, i32, i32, i8, i16_mut, i8_mut, i32_mut);
+        LinearI8W16(s, s.rows): linear::forward_i8_w16(i8 * s.k, i16, i32, i32, i8, i8_mut * s.n, i32_mut);
+        LinearI16W16(s, s.rows): linear::forward_i16_w16(i8 * s.k, i16, i32, i32, i8, i16_mut * s.n, i32_mut);
+        ConvI8W16(s, s.rows()): conv::forward_i8_w16(part, i8, i16, i32, i32, i8, i8_mut, i8_mut, i32_mut);
+        ConvI16W16(s, s.rows()): conv::forward_i16_w16(part, i8, i16, i32, i32, i8, i16_mut, i8_mut, i32_mut);
     }
 }

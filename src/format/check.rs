@@ -5,8 +5,8 @@ use super::{HEADER_BYTES, MAGIC, TENSOR_BYTES, VERSION, word};
 use crate::error::Error;
 use crate::math::fixed::{MAX_SHIFT, MIN_SHIFT};
 use crate::ops::input::RAW_BITS;
-use crate::ops::{Operand, Signature};
-use crate::program::{ALIGN, Every, Kind, Op, OpSet, Runs, Space};
+use crate::ops::{Operand, Signature, Width};
+use crate::program::{ALIGN, Accumulator, Every, Kind, Op, OpSet, Runs, Space};
 
 /// `Err(...)` unless the condition holds.
 macro_rules! ensure {
@@ -304,8 +304,8 @@ const fn operands(view: View<'_>, record: &OpRecord<'_>, op: &Op, signature: &Si
     match op {
         Op::InputU8(_) => raw_input(view, record, u8::MAX as u64),
         Op::InputI16(_) => raw_input(view, record, i16::MIN.unsigned_abs() as u64),
-        _ => match op.products_per_accumulator() {
-            Some(products) => accumulators(view, record, products),
+        _ => match op.accumulator() {
+            Some(accumulator) => accumulators(view, record, accumulator),
             None => Ok(()),
         },
     }
@@ -389,13 +389,23 @@ const fn fits(largest: u64, multiplier: u32, shift: u8) -> bool {
     ((largest * multiplier as u64) >> shift) + 256 <= i32::MAX as u64
 }
 
-/// Proves that `bias + sum of products int8 x int8` fits 32 bits, and so does what requantisation
-/// makes of it. Inputs 2, 3, 4 are bias, multiplier and shift.
-const fn accumulators(view: View<'_>, record: &OpRecord<'_>, products: u64) -> Result<(), &'static str> {
+/// Proves that `bias + sum of products` fits 32 bits, and so does what requantisation makes of it. Inputs 1 to 4
+/// are weights, bias, multiplier and shift. The products are those of int8 with any int4 or int8, or with the
+/// weights of int16 that are there.
+const fn accumulators(view: View<'_>, record: &OpRecord<'_>, accumulator: Accumulator) -> Result<(), &'static str> {
+    const LARGEST_INPUT: u64 = 128;
     match requantisation(view, record, [3, 4]) {
         Ok(()) => {}
         Err(e) => return Err(e),
     }
+    let Accumulator { products, weights } = accumulator;
+    let int16 = match weights {
+        Width::Int16 => match constant(view, record, 1) {
+            Ok((weights, _)) => Some(weights),
+            Err(_) => return Err("weights of int16 are not constants"),
+        },
+        Width::Int4 | Width::Int8 => None,
+    };
     let (Ok((biases, channels)), Ok((multipliers, _)), Ok((shifts, _))) =
         (constant(view, record, 2), constant(view, record, 3), constant(view, record, 4))
     else {
@@ -404,10 +414,25 @@ const fn accumulators(view: View<'_>, record: &OpRecord<'_>, products: u64) -> R
     let mut c = 0;
     while c < channels {
         let bias = u32_at(biases, 4 * c) as i32;
-        let largest = products.saturating_mul(128 * 128).saturating_add(bias.unsigned_abs() as u64);
+        let magnitudes = match int16 {
+            Some(w) => magnitudes(w, c * products as usize, products as usize),
+            None if matches!(weights, Width::Int4) => products.saturating_mul(8),
+            None => products.saturating_mul(128),
+        };
+        let largest = magnitudes.saturating_mul(LARGEST_INPUT).saturating_add(bias.unsigned_abs() as u64);
         ensure!(largest <= i32::MAX as u64, "an accumulator can overflow 32 bits");
         ensure!(fits(largest, u32_at(multipliers, 4 * c), shifts[c]), REQUANTISED);
         c += 1;
     }
     Ok(())
+}
+
+/// The sum of the magnitudes of `n` values of int16, from the `first` on.
+const fn magnitudes(w: &[u8], first: usize, n: usize) -> u64 {
+    let (mut sum, mut at) = (0, 2 * first);
+    while at < 2 * (first + n) {
+        sum += i16::from_le_bytes([w[at], w[at + 1]]).unsigned_abs() as u64;
+        at += 2;
+    }
+    sum
 }

@@ -48,10 +48,11 @@
 //! its declaration (integers, or f32 bits). Operands are those of the shape's `signature`, scratch included.
 //! Where the shape says "in place", its first output may lie exactly where its first input does, or
 //! elsewhere. The biases, multipliers, offsets and shifts that integer products and raw inputs take as operands
-//! are constants: multipliers are not negative and shifts 16 to 62.
+//! are constants: multipliers are not negative and shifts 16 to 62. So are weights of int16. Weights of
+//! [int4](crate::ops::Width::Int4) are a tensor of u8 that has four bytes for every eight weights of a row.
 //!
-//! The scratch of `LinearI8`, `LinearI16`, `ConvI8` and `ConvI16` is a panel for the fastest product on any
-//! core, of `(R + 2) r` words of i32: for a product of `rows` by `k` values (a convolution: `batch oh ow heads`
+//! The scratch of `LinearI8`, `LinearI16`, `ConvI8`, `ConvI16` and their variants with other weights is a panel for
+//! the fastest product on any core, of `(R + 2) r` words of i32: for a product of `rows` by `k` values (a convolution: `batch oh ow heads`
 //! by `kh kw c_in`), `r = 2 ceil(k / 4)`, and `R` is `min(rows, 32)`, but `floor(1024 / r)` where `min(rows, 32) r`
 //! is above 1024, rounded up to a multiple of 4 and at least 8.
 //!

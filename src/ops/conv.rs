@@ -2,8 +2,8 @@
 //! is convolved with the same weights. A 1-D convolution has `h = 1` and `kh = 1`.
 
 use super::window::Axis;
-use super::{DType, Part, Signature, f32s, i8s, i32s, operand, size};
-use crate::arch::{Channels, Matrix, Output, Rows, Shape, ToI8, ToI16, copy, matmul, products, vectorised};
+use super::{DType, Part, Signature, Width, f32s, i8s, i32s, operand, size};
+use crate::arch::{Channels, Matrix, Output, Rows, Shape, ToI8, ToI16, Weight, copy, matmul, products, vectorised};
 
 shape! {
     /// `x[batch, h, w, heads*c_in]`, `w[c_out, kh, kw, c_in]`, `b[c_out]`? ->
@@ -341,14 +341,23 @@ fn add_column_sums(rows: &[f32], c: usize, sums: &mut [f32]) {
     );
 }
 
-shape! {
+shapes! {
     /// Integer [`Conv`] to int8:
     /// `x i8, w i8, bias i32[c_out], multiplier i32[c_out], shift i8[c_out] -> y i8`.
     ///
     /// `y = clamp(requantise(bias + sum x w) + zero, lo, hi)`, where `x` is `zero_in` in the padding.
     /// The zero point of `x` is folded into `bias` by the exporter. The checker proves that no
     /// accumulator overflows.
-    pub struct ConvI8 {
+    pub struct ConvI8;
+
+    /// [`ConvI8`] with weights of [int4](super::Width::Int4): `w u8[c_out, 4 ceil(k / 8)]` for the `k = kh kw c_in`
+    /// of an output channel.
+    pub struct ConvI8W4;
+
+    /// [`ConvI8`] with weights of [int16](super::Width::Int16): `w i16`.
+    pub struct ConvI8W16;
+
+    fields {
         /// Images.
         pub batch: usize,
         /// Height of the input.
@@ -384,55 +393,73 @@ shape! {
     }
 }
 
-impl ConvI8 {
-    /// The same convolution in f32.
-    pub const fn geometry(&self) -> Conv {
-        Conv::from_words(&self.to_words())
-    }
+macro_rules! to_i8 {
+    ($($Name:ident, $Width:ident, $forward:ident($W:ty);)*) => {$(
+        impl $Name {
+            /// The same convolution in f32.
+            pub const fn geometry(&self) -> Conv {
+                Conv::from_words(&self.to_words())
+            }
 
-    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, a patch, scratch.
-    pub const fn signature(&self) -> Signature {
-        if self.lo < -128 || self.hi > 127 || self.lo > self.hi || self.zero < -128 || self.zero > 127 {
-            return Signature::invalid("the output range of an int8 convolution leaves int8");
+            /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, a patch, scratch.
+            pub const fn signature(&self) -> Signature {
+                if self.lo < -128 || self.hi > 127 || self.lo > self.hi || self.zero < -128 || self.zero > 127 {
+                    return Signature::invalid("the output range of an int8 convolution leaves int8");
+                }
+                integer_signature(&self.geometry(), self.zero_in, Width::$Width, DType::I8)
+            }
+
+            /// Rows that can be computed by themselves: the pixels of the output, each head by itself.
+            pub const fn rows(&self) -> usize {
+                self.geometry().products().rows
+            }
+
+            /// Multiply-accumulates.
+            pub const fn macs(&self) -> u64 {
+                self.geometry().macs()
+            }
         }
-        integer_signature(&self.geometry(), self.zero_in, DType::I8)
-    }
 
-    /// Rows that can be computed by themselves: the pixels of the output, each head by itself.
-    pub const fn rows(&self) -> usize {
-        self.geometry().products().rows
-    }
-
-    /// Multiply-accumulates.
-    pub const fn macs(&self) -> u64 {
-        self.geometry().macs()
-    }
+        #[doc = concat!("Integer forward of some rows of [`", stringify!($Name), "`].")]
+        pub fn $forward(
+            s: &$Name,
+            part: &impl Part,
+            x: &[i8],
+            w: &[$W],
+            bias: &[i32],
+            multiplier: &[i32],
+            shift: &[i8],
+            y: &mut [i8],
+            patch: &mut [i8],
+            scratch: &mut [i32],
+        ) {
+            let $Name { zero, lo, hi, .. } = *s;
+            let weights = Channels { w, bias, multiplier, shift };
+            integer(&s.geometry(), part, s.zero_in, x, weights, ToI8 { zero, lo, hi }, y, patch, scratch);
+        }
+    )*};
 }
 
-/// Integer forward to int8 of some rows.
-pub fn forward_i8(
-    s: &ConvI8,
-    part: &impl Part,
-    x: &[i8],
-    w: &[i8],
-    bias: &[i32],
-    multiplier: &[i32],
-    shift: &[i8],
-    y: &mut [i8],
-    patch: &mut [i8],
-    scratch: &mut [i32],
-) {
-    let ConvI8 { zero, lo, hi, .. } = *s;
-    let weights = Channels { w, bias, multiplier, shift };
-    integer(&s.geometry(), part, s.zero_in, x, weights, ToI8 { zero, lo, hi }, y, patch, scratch);
+to_i8! {
+    ConvI8, Int8, forward_i8(i8);
+    ConvI8W4, Int4, forward_i8_w4(u8);
+    ConvI8W16, Int16, forward_i8_w16(i16);
 }
 
-shape! {
+shapes! {
     /// Integer [`Conv`] to int16 (symmetric), for the residual stream:
     /// `x i8, w i8, bias i32[c_out], multiplier i32[c_out], shift i8[c_out] -> y i16`.
     ///
     /// `y = clamp(requantise(bias + sum x w), -32768, 32767)`, otherwise as [`ConvI8`].
-    pub struct ConvI16 {
+    pub struct ConvI16;
+
+    /// [`ConvI16`] with weights of [int4](super::Width::Int4), as those of [`ConvI8W4`].
+    pub struct ConvI16W4;
+
+    /// [`ConvI16`] with weights of [int16](super::Width::Int16): `w i16`.
+    pub struct ConvI16W16;
+
+    fields {
         /// Images.
         pub batch: usize,
         /// Height of the input.
@@ -462,46 +489,56 @@ shape! {
     }
 }
 
-impl ConvI16 {
-    /// The same convolution in f32.
-    pub const fn geometry(&self) -> Conv {
-        Conv::from_words(&self.to_words())
-    }
+macro_rules! to_i16 {
+    ($($Name:ident, $Width:ident, $forward:ident($W:ty);)*) => {$(
+        impl $Name {
+            /// The same convolution in f32.
+            pub const fn geometry(&self) -> Conv {
+                Conv::from_words(&self.to_words())
+            }
 
-    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, a patch, scratch.
-    pub const fn signature(&self) -> Signature {
-        integer_signature(&self.geometry(), self.zero_in, DType::I16)
-    }
+            /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, a patch, scratch.
+            pub const fn signature(&self) -> Signature {
+                integer_signature(&self.geometry(), self.zero_in, Width::$Width, DType::I16)
+            }
 
-    /// Rows that can be computed by themselves: the pixels of the output, each head by itself.
-    pub const fn rows(&self) -> usize {
-        self.geometry().products().rows
-    }
+            /// Rows that can be computed by themselves: the pixels of the output, each head by itself.
+            pub const fn rows(&self) -> usize {
+                self.geometry().products().rows
+            }
 
-    /// Multiply-accumulates.
-    pub const fn macs(&self) -> u64 {
-        self.geometry().macs()
-    }
+            /// Multiply-accumulates.
+            pub const fn macs(&self) -> u64 {
+                self.geometry().macs()
+            }
+        }
+
+        #[doc = concat!("Integer forward of some rows of [`", stringify!($Name), "`].")]
+        pub fn $forward(
+            s: &$Name,
+            part: &impl Part,
+            x: &[i8],
+            w: &[$W],
+            bias: &[i32],
+            multiplier: &[i32],
+            shift: &[i8],
+            y: &mut [i16],
+            patch: &mut [i8],
+            scratch: &mut [i32],
+        ) {
+            let weights = Channels { w, bias, multiplier, shift };
+            integer(&s.geometry(), part, s.zero_in, x, weights, ToI16, y, patch, scratch);
+        }
+    )*};
 }
 
-/// Integer forward to int16 of some rows.
-pub fn forward_i16(
-    s: &ConvI16,
-    part: &impl Part,
-    x: &[i8],
-    w: &[i8],
-    bias: &[i32],
-    multiplier: &[i32],
-    shift: &[i8],
-    y: &mut [i16],
-    patch: &mut [i8],
-    scratch: &mut [i32],
-) {
-    let weights = Channels { w, bias, multiplier, shift };
-    integer(&s.geometry(), part, s.zero_in, x, weights, ToI16, y, patch, scratch);
+to_i16! {
+    ConvI16, Int8, forward_i16(i8);
+    ConvI16W4, Int4, forward_i16_w4(u8);
+    ConvI16W16, Int16, forward_i16_w16(i16);
 }
 
-const fn integer_signature(s: &Conv, zero_in: i32, y: DType) -> Signature {
+const fn integer_signature(s: &Conv, zero_in: i32, w: Width, y: DType) -> Signature {
     if let Some(why) = s.reason() {
         return Signature::invalid(why);
     }
@@ -511,18 +548,18 @@ const fn integer_signature(s: &Conv, zero_in: i32, y: DType) -> Signature {
     let d = s.dims();
     let per_channel = [s.c_out];
     Signature::new(
-        &[i8s(&d.x), i8s(&d.w), i32s(&per_channel), i32s(&per_channel), i8s(&per_channel)],
+        &[i8s(&d.x), w.operand(s.c_out, s.patch()), i32s(&per_channel), i32s(&per_channel), i8s(&per_channel)],
         &[operand(y, &d.y), i8s(&[s.patch()]), i32s(&[s.products().panel()])],
     )
 }
 
 #[inline(always)]
-fn integer<O: Output>(
+fn integer<W: Weight, O: Output>(
     s: &Conv,
     part: &impl Part,
     zero_in: i32,
     x: &[i8],
-    weights: Channels<'_>,
+    weights: Channels<'_, W>,
     output: O,
     y: &mut [O::T],
     patch: &mut [i8],

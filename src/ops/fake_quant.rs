@@ -34,7 +34,7 @@ pub fn quantise(x: f32, scale: f32, zero: i32, lo: i32, hi: i32) -> i32 {
     (level(x, scale, zero) as i32).clamp(lo, hi)
 }
 
-/// The scale of the weights of one output channel in symmetric int8: `max |w| / 127`, but no less than
+/// The scale of the weights of one output channel in symmetric integers: `max |w| / largest`, but no less than
 /// [`SMALLEST_SCALE`], nor than keeps the integer `bias / (input_scale scale)` within 29 bits and a sign. 1
 /// where all weights and the bias are 0. `bias` has one value per channel, or none. NaN among the weights
 /// gives NaN.
@@ -47,7 +47,7 @@ pub fn weight_scale(s: &FakeQuantWeights, w: &[f32], bias: &[f32], channel: usiz
     if largest == 0.0 && bias == 0.0 {
         return 1.0;
     }
-    let (scale, least) = (largest / 127.0, (bias / s.input_scale / BIAS_LIMIT).max(SMALLEST_SCALE));
+    let (scale, least) = (largest / s.largest as f32, (bias / s.input_scale / BIAS_LIMIT).max(SMALLEST_SCALE));
     if scale < least { least } else { scale }
 }
 
@@ -152,8 +152,8 @@ pub fn backward(s: &FakeQuantGrad, x: &[f32], dx: &mut [f32]) {
 }
 
 shape! {
-    /// Weights in symmetric int8 per output channel: `w[outer, channels, inner], bias[channels] -> y` of
-    /// the shape of `w`, with `y = clamp(round(w / scale), -127, 127) scale` and the [`weight_scale`] of each
+    /// Weights in symmetric integers per output channel: `w[outer, channels, inner], bias[channels] -> y` of
+    /// the shape of `w`, with `y = clamp(round(w / scale), -largest, largest) scale` and the [`weight_scale`] of each
     /// channel. The bias, which may be absent, only bounds the scale from below. Nothing is clamped beyond
     /// rounding, so the straight-through backward is the identity for `w`, and none for the bias.
     pub struct FakeQuantWeights {
@@ -165,14 +165,19 @@ shape! {
         pub inner: usize,
         /// Scale of the integers that the weights are multiplied with.
         pub input_scale: f32,
+        /// The largest integer, 1 to 32767: 127 of int8.
+        pub largest: i32,
     }
 }
 
 impl FakeQuantWeights {
     /// Inputs `w, bias`; output `y`.
     pub const fn signature(&self) -> Signature {
-        let Self { outer, channels, inner, input_scale } = *self;
-        if let Some(why) = reason(input_scale, 0, -127, 127) {
+        let Self { outer, channels, inner, input_scale, largest } = *self;
+        if largest < 1 {
+            return Signature::invalid(RANGE);
+        }
+        if let Some(why) = reason(input_scale, 0, -largest, largest) {
             return Signature::invalid(why);
         }
         let weights = f32s(&[outer, channels, inner]);
@@ -192,7 +197,8 @@ impl FakeQuantWeights {
 
 /// The real value of each weight's integer.
 pub fn weights(s: &FakeQuantWeights, w: &[f32], bias: &[f32], y: &mut [f32]) {
-    let FakeQuantWeights { channels, inner, .. } = *s;
+    let FakeQuantWeights { channels, inner, largest, .. } = *s;
+    let largest = largest as f32;
     vectorised(
         #[inline(always)]
         move || {
@@ -201,7 +207,7 @@ pub fn weights(s: &FakeQuantWeights, w: &[f32], bias: &[f32], y: &mut [f32]) {
                 let targets = y.chunks_exact_mut(inner).skip(channel).step_by(channels);
                 for (w, y) in chunks_of(w, channel, channels, inner).zip(targets) {
                     for (y, &w) in y.iter_mut().zip(w) {
-                        *y = level(w, scale, 0).clamp(-127.0, 127.0) * scale;
+                        *y = level(w, scale, 0).clamp(-largest, largest) * scale;
                     }
                 }
             }
@@ -252,23 +258,25 @@ mod tests {
     #[test]
     fn channels_reach_their_largest_weight() {
         for (outer, channels, inner) in [(1, 1, 1), (1, 5, 33), (9, 7, 1), (3, 4, 2)] {
-            let s = FakeQuantWeights { outer, channels, inner, input_scale: 0.1 };
-            let mut w = reals("w", outer * channels * inner).f32();
-            let channel = |i: usize| i / inner % channels;
-            w.iter_mut().enumerate().filter(|(i, _)| channel(*i) == 0).for_each(|(_, w)| *w = 0.0);
-            let mut y = vec![9.0; w.len()];
-            weights(&s, &w, &[], &mut y);
-            for c in 0..channels {
-                let of_c: Vec<usize> = (0..w.len()).filter(|&i| channel(i) == c).collect();
-                let largest = of_c.iter().fold(0.0f32, |a, &i| a.max(w[i].abs()));
-                let scale = weight_scale(&s, &w, &[], c);
-                assert_eq!(scale, if largest == 0.0 { 1.0 } else { largest / 127.0 });
-                for i in of_c {
-                    let q = quantise(w[i], scale, 0, -127, 127);
-                    assert!((w[i] - y[i]).abs() <= 0.501 * scale);
-                    assert_eq!(y[i], q as f32 * scale);
-                    assert!(w[i].abs() < largest || q.abs() == 127 || largest == 0.0);
-                    assert_eq!(s.channel(i), c);
+            for levels in [127, 7, 32767] {
+                let s = FakeQuantWeights { outer, channels, inner, input_scale: 0.1, largest: levels };
+                let mut w = reals("w", outer * channels * inner).f32();
+                let channel = |i: usize| i / inner % channels;
+                w.iter_mut().enumerate().filter(|(i, _)| channel(*i) == 0).for_each(|(_, w)| *w = 0.0);
+                let mut y = vec![9.0; w.len()];
+                weights(&s, &w, &[], &mut y);
+                for c in 0..channels {
+                    let of_c: Vec<usize> = (0..w.len()).filter(|&i| channel(i) == c).collect();
+                    let largest = of_c.iter().fold(0.0f32, |a, &i| a.max(w[i].abs()));
+                    let scale = weight_scale(&s, &w, &[], c);
+                    assert_eq!(scale, if largest == 0.0 { 1.0 } else { largest / levels as f32 });
+                    for i in of_c {
+                        let q = quantise(w[i], scale, 0, -levels, levels);
+                        assert!((w[i] - y[i]).abs() <= 0.501 * scale);
+                        assert_eq!(y[i], q as f32 * scale);
+                        assert!(w[i].abs() < largest || q.abs() == levels || largest == 0.0);
+                        assert_eq!(s.channel(i), c);
+                    }
                 }
             }
         }
@@ -276,7 +284,7 @@ mod tests {
 
     #[test]
     fn scales_leave_room_for_the_bias() {
-        let s = FakeQuantWeights { outer: 1, channels: 6, inner: 2, input_scale: 0.25 };
+        let s = FakeQuantWeights { outer: 1, channels: 6, inner: 2, input_scale: 0.25, largest: 127 };
         let w = [-2.54, 1.0, 0.0, 0.0, 0.0, 0.0, 1e-9, 0.0, 1e-20, 0.0, f32::NAN, 1.0];
         let bias = [8.0, 0.0, 8.0, 8.0, 0.0, 8.0];
         let scale = |c: usize| weight_scale(&s, &w, &bias, c);
@@ -299,8 +307,12 @@ mod tests {
         for scale in [0.0, -1.0, f32::NAN, f32::INFINITY] {
             assert_eq!(FakeQuant { scale, ..good }.signature().reason(), Some(SCALE));
         }
-        let weights = FakeQuantWeights { outer: 1, channels: 1, inner: 1, input_scale: 0.0 };
+        let weights = FakeQuantWeights { outer: 1, channels: 1, inner: 1, input_scale: 0.0, largest: 127 };
         assert_eq!(weights.signature().reason(), Some(SCALE));
+        for largest in [0, -1, 32768, i32::MIN] {
+            let weights = FakeQuantWeights { input_scale: 1.0, largest, ..weights };
+            assert_eq!(weights.signature().reason(), Some(RANGE));
+        }
         for bad in [FakeQuant { lo: 1, hi: 0, ..good }, FakeQuant { zero: 40_000, ..good }] {
             assert_eq!(bad.signature().reason(), Some(RANGE));
         }

@@ -1,6 +1,6 @@
 //! `y = x W^T + b`: the projection of tokens, the MLP, the head.
 
-use super::{Operand, Signature, f32s, i8s, i16s, i32s};
+use super::{Operand, Signature, Width, f32s, i8s, i16s, i32s};
 use crate::arch::{Channels, Dense, Matrix, Shape, ToI8, ToI16, matmul, products};
 
 shape! {
@@ -83,12 +83,20 @@ pub fn backward(s: &LinearGrad, x: &[f32], w: &[f32], dy: &[f32], dx: &mut [f32]
     }
 }
 
-shape! {
+shapes! {
     /// Integer [`Linear`] to int8: `x i8, w i8, bias i32, multiplier i32[n], shift i8[n] -> y i8`, scratch.
     ///
     /// `y = clamp(requantise(bias + sum x w) + zero, lo, hi)`. The zero point of `x` is folded into
     /// `bias` by the exporter. The checker proves that no accumulator overflows.
-    pub struct LinearI8 {
+    pub struct LinearI8;
+
+    /// [`LinearI8`] with weights of [int4](super::Width::Int4): `w u8[n, 4 ceil(k / 8)]`.
+    pub struct LinearI8W4;
+
+    /// [`LinearI8`] with weights of [int16](super::Width::Int16): `w i16`.
+    pub struct LinearI8W16;
+
+    fields {
         /// Rows of the input: tokens.
         pub rows: usize,
         /// Input features.
@@ -104,44 +112,62 @@ shape! {
     }
 }
 
-impl LinearI8 {
-    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, scratch.
-    pub const fn signature(&self) -> Signature {
-        let Self { rows, k, n, zero, lo, hi } = *self;
-        if lo < -128 || hi > 127 || lo > hi || zero < -128 || zero > 127 {
-            return Signature::invalid("the output range of an int8 linear op leaves int8");
+macro_rules! to_i8 {
+    ($($Name:ident, $Width:ident, $forward:ident($W:ty);)*) => {$(
+        impl $Name {
+            /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, scratch.
+            pub const fn signature(&self) -> Signature {
+                let Self { rows, k, n, zero, lo, hi } = *self;
+                if lo < -128 || hi > 127 || lo > hi || zero < -128 || zero > 127 {
+                    return Signature::invalid("the output range of an int8 linear op leaves int8");
+                }
+                integer_signature(Shape { rows, k, n }, Width::$Width, i8s(&[rows, n]))
+            }
+
+            /// Multiply-accumulates.
+            pub const fn macs(&self) -> u64 {
+                super::size(&[self.rows, self.k, self.n])
+            }
         }
-        integer_signature(Shape { rows, k, n }, i8s(&[rows, n]))
-    }
 
-    /// Multiply-accumulates.
-    pub const fn macs(&self) -> u64 {
-        super::size(&[self.rows, self.k, self.n])
-    }
+        #[doc = concat!("Integer forward of [`", stringify!($Name), "`].")]
+        pub fn $forward(
+            s: &$Name,
+            x: &[i8],
+            w: &[$W],
+            bias: &[i32],
+            multiplier: &[i32],
+            shift: &[i8],
+            y: &mut [i8],
+            scratch: &mut [i32],
+        ) {
+            let $Name { rows, k, n, zero, lo, hi } = *s;
+            let weights = Channels { w, bias, multiplier, shift };
+            products(Shape { rows, k, n }, &mut Dense::new(x, k), weights, ToI8 { zero, lo, hi }, y, &mut [], scratch);
+        }
+    )*};
 }
 
-/// Integer forward to int8.
-pub fn forward_i8(
-    s: &LinearI8,
-    x: &[i8],
-    w: &[i8],
-    bias: &[i32],
-    multiplier: &[i32],
-    shift: &[i8],
-    y: &mut [i8],
-    scratch: &mut [i32],
-) {
-    let LinearI8 { rows, k, n, zero, lo, hi } = *s;
-    let weights = Channels { w, bias, multiplier, shift };
-    products(Shape { rows, k, n }, &mut Dense::new(x, k), weights, ToI8 { zero, lo, hi }, y, &mut [], scratch);
+to_i8! {
+    LinearI8, Int8, forward_i8(i8);
+    LinearI8W4, Int4, forward_i8_w4(u8);
+    LinearI8W16, Int16, forward_i8_w16(i16);
 }
 
-shape! {
+shapes! {
     /// Integer [`Linear`] to int16 (symmetric), for the residual stream and the logits:
     /// `x i8, w i8, bias i32, multiplier i32[n], shift i8[n] -> y i16`, scratch.
     ///
     /// `y = clamp(requantise(bias + sum x w), -32768, 32767)`, otherwise as [`LinearI8`].
-    pub struct LinearI16 {
+    pub struct LinearI16;
+
+    /// [`LinearI16`] with weights of [int4](super::Width::Int4): `w u8[n, 4 ceil(k / 8)]`.
+    pub struct LinearI16W4;
+
+    /// [`LinearI16`] with weights of [int16](super::Width::Int16): `w i16`.
+    pub struct LinearI16W16;
+
+    fields {
         /// Rows of the input: tokens.
         pub rows: usize,
         /// Input features.
@@ -151,39 +177,49 @@ shape! {
     }
 }
 
-impl LinearI16 {
-    /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, scratch.
-    pub const fn signature(&self) -> Signature {
-        let Self { rows, k, n } = *self;
-        integer_signature(Shape { rows, k, n }, i16s(&[rows, n]))
-    }
+macro_rules! to_i16 {
+    ($($Name:ident, $Width:ident, $forward:ident($W:ty);)*) => {$(
+        impl $Name {
+            /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, scratch.
+            pub const fn signature(&self) -> Signature {
+                let Self { rows, k, n } = *self;
+                integer_signature(Shape { rows, k, n }, Width::$Width, i16s(&[rows, n]))
+            }
 
-    /// Multiply-accumulates.
-    pub const fn macs(&self) -> u64 {
-        super::size(&[self.rows, self.k, self.n])
-    }
+            /// Multiply-accumulates.
+            pub const fn macs(&self) -> u64 {
+                super::size(&[self.rows, self.k, self.n])
+            }
+        }
+
+        #[doc = concat!("Integer forward of [`", stringify!($Name), "`].")]
+        pub fn $forward(
+            s: &$Name,
+            x: &[i8],
+            w: &[$W],
+            bias: &[i32],
+            multiplier: &[i32],
+            shift: &[i8],
+            y: &mut [i16],
+            scratch: &mut [i32],
+        ) {
+            let $Name { rows, k, n } = *s;
+            let weights = Channels { w, bias, multiplier, shift };
+            products(Shape { rows, k, n }, &mut Dense::new(x, k), weights, ToI16, y, &mut [], scratch);
+        }
+    )*};
 }
 
-/// Integer forward to int16.
-pub fn forward_i16(
-    s: &LinearI16,
-    x: &[i8],
-    w: &[i8],
-    bias: &[i32],
-    multiplier: &[i32],
-    shift: &[i8],
-    y: &mut [i16],
-    scratch: &mut [i32],
-) {
-    let LinearI16 { rows, k, n } = *s;
-    let weights = Channels { w, bias, multiplier, shift };
-    products(Shape { rows, k, n }, &mut Dense::new(x, k), weights, ToI16, y, &mut [], scratch);
+to_i16! {
+    LinearI16, Int8, forward_i16(i8);
+    LinearI16W4, Int4, forward_i16_w4(u8);
+    LinearI16W16, Int16, forward_i16_w16(i16);
 }
 
-const fn integer_signature(s: Shape, y: Operand) -> Signature {
+const fn integer_signature(s: Shape, w: Width, y: Operand) -> Signature {
     let Shape { rows, k, n } = s;
     let channels = i32s(&[n]);
-    Signature::new(&[i8s(&[rows, k]), i8s(&[n, k]), channels, channels, i8s(&[n])], &[y, i32s(&[s.panel()])])
+    Signature::new(&[i8s(&[rows, k]), w.operand(n, k), channels, channels, i8s(&[n])], &[y, i32s(&[s.panel()])])
 }
 
 #[cfg(test)]

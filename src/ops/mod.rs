@@ -20,6 +20,8 @@
 //!   parts in order, with the same operands, compute what [`Whole`] does. Kernels whose rows are elements of their
 //!   operands need not be told: they compute as many as the slices have.
 
+use crate::arch::int4_row;
+
 /// Element type of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
@@ -67,6 +69,59 @@ impl DType {
             DType::I16 => "i16",
             DType::I8 => "i8",
             DType::U8 => "u8",
+        }
+    }
+}
+
+/// How wide the weights of an integer linear op or convolution are. All are symmetric, with a scale per
+/// output channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[cfg_attr(feature = "quant", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+pub enum Width {
+    /// -7 to 7, two to a byte. Weights of a row are in blocks of eight, the last filled up with zeros: the low
+    /// halves of a block's four bytes hold its first four weights, the high halves the others, each in two's
+    /// complement.
+    Int4,
+    /// -127 to 127.
+    #[default]
+    Int8,
+    /// -32767 to 32767, or less in long rows: sums stay inside 32 bits.
+    Int16,
+}
+
+impl Width {
+    /// All of them, the narrowest first.
+    pub const ALL: [Width; 3] = [Width::Int4, Width::Int8, Width::Int16];
+
+    /// The name used in reports and settings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Width::Int4 => "int4",
+            Width::Int8 => "int8",
+            Width::Int16 => "int16",
+        }
+    }
+
+    /// The largest weight in a row of `k`. Of int16, a row whose weights are all as large, times int8, sums to
+    /// 2^29 at most.
+    pub const fn largest(self, k: usize) -> i32 {
+        const MOST: usize = 1 << 22;
+        match self {
+            Width::Int4 => 7,
+            Width::Int8 => 127,
+            Width::Int16 if k <= MOST / i16::MAX as usize => i16::MAX as i32,
+            Width::Int16 if k <= MOST => (MOST / k) as i32,
+            Width::Int16 => 1,
+        }
+    }
+
+    /// The weights of `rows` rows of `k`.
+    pub(crate) const fn operand(self, rows: usize, k: usize) -> Operand {
+        match self {
+            Width::Int4 => operand(DType::U8, &[rows, int4_row(k)]),
+            Width::Int8 => i8s(&[rows, k]),
+            Width::Int16 => i16s(&[rows, k]),
         }
     }
 }
@@ -284,6 +339,13 @@ macro_rules! shape {
                 [$($crate::ops::word!(to $ty self.$field)),*]
             }
         }
+    };
+}
+
+/// Declares shapes with the same fields: of variants of an op that differ in a type of operand.
+macro_rules! shapes {
+    ($($(#[$meta:meta])* pub struct $Name:ident;)* fields $fields:tt) => {
+        $(shape! { $(#[$meta])* pub struct $Name $fields })*
     };
 }
 

@@ -18,7 +18,7 @@ mod strips;
 #[cfg(feature = "alloc")]
 mod verify;
 
-pub use op::{Every, Integers, Kind, Op, OpSet, Runs};
+pub use op::{Accumulator, Every, Integers, Kind, Op, OpSet, Runs};
 
 #[cfg(feature = "alloc")]
 pub use build::{Init, Node, Program, Role, Tensor, TensorId};

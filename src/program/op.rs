@@ -210,19 +210,47 @@ op_table! {
     93 SolveQ26 = solve::SolveQ26,
     94 NarrowI16 = solve::NarrowI16,
     95 SymScaleQ30 = sym_norm::SymScaleQ30,
+    96 LinearI8W4 = linear::LinearI8W4,
+    97 LinearI16W4 = linear::LinearI16W4,
+    98 ConvI8W4 = conv::ConvI8W4,
+    99 ConvI16W4 = conv::ConvI16W4,
+    100 LinearI8W16 = linear::LinearI8W16,
+    101 LinearI16W16 = linear::LinearI16W16,
+    102 ConvI8W16 = conv::ConvI8W16,
+    103 ConvI16W16 = conv::ConvI16W16,
+}
+
+/// What one accumulator of a requantising op sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accumulator {
+    /// Products of int8 with a weight.
+    pub products: u64,
+    /// Width of the weights.
+    pub weights: Width,
 }
 
 impl Op {
-    /// Products one accumulator of a requantising op sums, if it is one: its inputs 2, 3 and 4 are
-    /// bias, multiplier and shift per output channel.
-    pub const fn products_per_accumulator(&self) -> Option<u64> {
+    /// What an accumulator sums, of a requantising op: its inputs 1 to 4 are weights, and bias, multiplier and
+    /// shift per output channel.
+    pub const fn accumulator(&self) -> Option<Accumulator> {
+        const fn of(weights: Width, dims: &[usize]) -> Option<Accumulator> {
+            Some(Accumulator { products: size(dims), weights })
+        }
         match self {
-            Op::LinearI8(s) => Some(s.k as u64),
-            Op::LinearI16(s) => Some(s.k as u64),
-            Op::ConvI8(s) => Some(size(&[s.kh, s.kw, s.c_in])),
-            Op::ConvI16(s) => Some(size(&[s.kh, s.kw, s.c_in])),
-            Op::DepthwiseI8(s) => Some(size(&[s.kh, s.kw])),
-            Op::DepthwiseI16(s) => Some(size(&[s.kh, s.kw])),
+            Op::LinearI8(s) => of(Width::Int8, &[s.k]),
+            Op::LinearI16(s) => of(Width::Int8, &[s.k]),
+            Op::ConvI8(s) => of(Width::Int8, &[s.kh, s.kw, s.c_in]),
+            Op::ConvI16(s) => of(Width::Int8, &[s.kh, s.kw, s.c_in]),
+            Op::DepthwiseI8(s) => of(Width::Int8, &[s.kh, s.kw]),
+            Op::DepthwiseI16(s) => of(Width::Int8, &[s.kh, s.kw]),
+            Op::LinearI8W4(s) => of(Width::Int4, &[s.k]),
+            Op::LinearI16W4(s) => of(Width::Int4, &[s.k]),
+            Op::ConvI8W4(s) => of(Width::Int4, &[s.kh, s.kw, s.c_in]),
+            Op::ConvI16W4(s) => of(Width::Int4, &[s.kh, s.kw, s.c_in]),
+            Op::LinearI8W16(s) => of(Width::Int16, &[s.k]),
+            Op::LinearI16W16(s) => of(Width::Int16, &[s.k]),
+            Op::ConvI8W16(s) => of(Width::Int16, &[s.kh, s.kw, s.c_in]),
+            Op::ConvI16W16(s) => of(Width::Int16, &[s.kh, s.kw, s.c_in]),
             // Written out, so that no new kind escapes the check by being forgotten.
             Op::Linear(_)
             | Op::LinearGrad(_)
@@ -303,11 +331,15 @@ impl Op {
             | Op::SoftmaxAttentionI8(_)
             | Op::GramI8(_)
             | Op::InverseNewtonQ22(_)
-            | Op::InverseLdltQ22(_)
             | Op::SymNormQ22(_)
             | Op::AccumulateI8(_)
             | Op::ProductQ22(_)
-            | Op::ApplyI8(_) => None,
+            | Op::ApplyI8(_)
+            | Op::GramTriangleI8(_)
+            | Op::FactorQ26(_)
+            | Op::SolveQ26(_)
+            | Op::NarrowI16(_)
+            | Op::SymScaleQ30(_) => None,
         }
     }
 }

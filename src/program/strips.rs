@@ -220,11 +220,19 @@ impl Rows {
             Kind::TableI8 | Kind::RescaleI16I8 | Kind::RescaleI8I16 | Kind::RescaleI8 => (1, "len", Elements),
             Kind::AddI16 | Kind::AddI16I8 | Kind::AddI8 => (2, "len", Elements),
             Kind::InputU8 | Kind::InputI16 => (1, "rows", Tokens),
-            Kind::LinearI8 | Kind::LinearI16 | Kind::LayerNormI8 | Kind::LayerNormI16 => (1, "rows", Tokens),
+            Kind::LinearI8 | Kind::LinearI8W4 | Kind::LinearI8W16 => (1, "rows", Tokens),
+            Kind::LinearI16 | Kind::LinearI16W4 | Kind::LinearI16W16 => (1, "rows", Tokens),
+            Kind::LayerNormI8 | Kind::LayerNormI16 => (1, "rows", Tokens),
             Kind::ApplyI8 => (1, "n", Tokens),
-            Kind::ConvI8 | Kind::ConvI16 | Kind::DepthwiseI8 | Kind::DepthwiseI16 | Kind::MaxPoolI8 => {
-                (1, "h", Windows)
-            }
+            Kind::ConvI8
+            | Kind::ConvI8W4
+            | Kind::ConvI8W16
+            | Kind::ConvI16
+            | Kind::ConvI16W4
+            | Kind::ConvI16W16
+            | Kind::DepthwiseI8
+            | Kind::DepthwiseI16
+            | Kind::MaxPoolI8 => (1, "h", Windows),
             _ => return None,
         };
         (reach != Windows || get(op, "batch") == Some(1)).then_some(Self { inputs, field, reach })

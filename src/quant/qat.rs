@@ -4,14 +4,14 @@
 //! The model is frozen first, so that batch norm is folded and the weights that are rounded are the
 //! weights that are shipped; its constants then train on. Every op reads its activations rounded as its
 //! integer op does in the Program that [`quantise`](super::quantise) makes, which may read as int8 what
-//! another reads as int16; weights are rounded to int8 per output channel. Int16 tensors, which round a
-//! hundred times finer, are left alone.
+//! another reads as int16; weights are rounded to the width they have there, per output channel. Int16
+//! activations, which round a hundred times finer, are left alone.
 
 use super::freeze::{make_constant, values};
 use super::rewrite::rounding_of;
 use crate::error::HostError;
 use crate::model::{self, Built, Mode};
-use crate::ops::{DType, cross_entropy, fake_quant};
+use crate::ops::{DType, Width, cross_entropy, fake_quant};
 use crate::program::{Node, Op, Program, Role, Tensor, TensorId};
 use crate::train::{self, Checkpoint, Trainer, Values};
 use std::string::String;
@@ -114,7 +114,9 @@ fn round(thawed: &Program, integer: &Program) -> Program {
         }
         // An op with weights reads int8.
         let input_scale = forms.first().copied().flatten().map_or(1.0, |form| integer.tensor(form).scale);
-        if let (Some(op), Some(&Some(w))) = (rounding_of(op, input_scale), ins.get(1)) {
+        let accumulator = integer_op(thawed, integer, node).and_then(|node| node.op.accumulator());
+        let width = accumulator.map_or(Width::Int8, |accumulator| accumulator.weights);
+        if let (Some(op), Some(&Some(w))) = (rounding_of(op, input_scale, width), ins.get(1)) {
             let (name, shape) = (rounded_name(&program, w), program.tensor(w).shape.clone());
             let bias = ins.get(2).copied().flatten();
             ins[1] = Some(program.apply(&name, op, &[Some(w), bias], &shape));
@@ -209,11 +211,15 @@ mod tests {
 
     /// The integers of a Program, with ranges from two random inputs.
     fn integers(frozen: &Program, raw: DType) -> Program {
+        integers_of(frozen, raw, Width::Int8)
+    }
+
+    fn integers_of(frozen: &Program, raw: DType, weights: Width) -> Program {
         let fill = |i: usize, x: &mut [f32]| {
             let noise = reals(["a", "b"][i], x.len()).map(|v| (100.0 * (v + 1.0)).floor());
             x.copy_from_slice(&noise.f32());
         };
-        quantise(frozen, &calibrate(frozen, 2, fill, Bounds::MinMax).unwrap(), raw).unwrap()
+        quantise(frozen, &calibrate(frozen, 2, fill, Bounds::MinMax).unwrap(), raw, weights).unwrap()
     }
 
     fn of_preset(name: &str) -> (Config, Program, Program) {
@@ -309,16 +315,38 @@ mod tests {
         frozen
     }
 
+    /// The weights of a constant, in rows of `k`.
+    fn weights_in(t: &Tensor, k: usize) -> Vec<i32> {
+        let data = Buffer::copy_of(&t.data);
+        match t.dtype {
+            DType::I8 => elements::<i8>(data.bytes()).iter().map(|&q| q.into()).collect(),
+            DType::I16 => elements::<i16>(data.bytes()).iter().map(|&q| q.into()).collect(),
+            _ => {
+                let row = |row: &[u8]| -> Vec<i32> {
+                    let half = |i: usize| i32::from(row[i / 8 * 4 + i % 4]) >> (i % 8 / 4 * 4) & 15;
+                    (0..k).map(|i| (half(i) ^ 8) - 8).collect()
+                };
+                t.data.chunks(k.div_ceil(8) * 4).flat_map(row).collect()
+            }
+        }
+    }
+
     #[test]
     fn the_weights_of_training_are_those_of_the_export() {
-        for name in ["fashion-nano", "fashion-nano-softmax", "watch-nano-depthwise"] {
+        for (name, width) in [
+            ("fashion-nano", Width::Int8),
+            ("fashion-nano", Width::Int4),
+            ("fashion-nano", Width::Int16),
+            ("fashion-nano-softmax", Width::Int8),
+            ("watch-nano-depthwise", Width::Int4),
+        ] {
             let (_, frozen, before) = of_preset(name);
             let tuned = with_hard_weights(frozen.clone());
             let fill = |_: usize, x: &mut [f32]| x.iter_mut().enumerate().for_each(|(i, x)| *x = (i % 200) as f32);
             let raw = before.tensor(before.inputs[0]).dtype;
             let calibration = calibrate(&frozen, 1, fill, Bounds::MinMax).unwrap();
-            let rounded = round(&frozen, &quantise(&frozen, &calibration, raw).unwrap());
-            let integer = quantise(&tuned, &calibration, raw).unwrap();
+            let rounded = round(&frozen, &quantise(&frozen, &calibration, raw, width).unwrap());
+            let integer = quantise(&tuned, &calibration, raw, width).unwrap();
             let mut compared = 0;
             for node in &rounded.nodes {
                 let Op::FakeQuantWeights(s) = node.op else { continue };
@@ -328,23 +356,26 @@ mod tests {
                 let of = &rounded.tensor(node.ins[0].unwrap()).name;
                 let constant =
                     |suffix: &str| Buffer::copy_of(&integer.tensor(integer.find(&(of.clone() + suffix)).unwrap()).data);
-                let (q, multipliers, shifts) = (constant(""), constant(".multiplier"), constant(".shift"));
+                let (multipliers, shifts) = (constant(".multiplier"), constant(".shift"));
+                let q = weights_in(integer.tensor(integer.find(of).unwrap()), s.inner);
                 let op = integer.nodes.iter().find(|n| n.ins.get(1) == Some(&integer.find(of))).unwrap();
                 let [x, z] = [op.ins[0], op.outs[0]].map(|id| f64::from(integer.tensor(id.unwrap()).scale));
-                for (i, (y, q)) in y.iter().zip(elements::<i8>(q.bytes())).enumerate() {
+                assert_eq!(q.len(), y.len(), "{name}, {of}");
+                for (i, (y, q)) in y.iter().zip(q).enumerate() {
                     // What the integer op multiplies by is input scale x weight scale / output scale.
                     let c = s.channel(i);
                     let (m, shift) = (elements::<i32>(multipliers.bytes())[c], elements::<i8>(shifts.bytes())[c]);
                     let scale = f64::from(m) / f64::from(shift).exp2() * z / x;
-                    let difference = f64::from(*y) - f64::from(*q) * scale;
+                    let difference = f64::from(*y) - f64::from(q) * scale;
                     assert!(
-                        difference.abs() <= 1e-6 * f64::from(*q).abs() * scale,
+                        difference.abs() <= 1e-6 * f64::from(q).abs() * scale,
                         "{name}, {of}, weight {i}: {y} and {q}"
                     );
                 }
                 compared += y.len();
             }
-            let weights = integer.tensors.iter().filter(|t| t.role == Role::Constant && t.name.ends_with(".weight"));
+            let weights = frozen.tensors.iter().filter(|t| t.role == Role::Constant && t.name.ends_with(".weight"));
+            let weights = weights.filter(|t| integer.find(&(t.name.clone() + ".multiplier")).is_some());
             assert_eq!(compared, weights.map(Tensor::len).sum::<usize>(), "{name}");
         }
     }

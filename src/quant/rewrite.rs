@@ -6,15 +6,17 @@
 //! - int8, symmetric: what attention reads (queries, keys, values, landmarks), LayerNorm's output;
 //! - int8 with a zero point: the rest.
 //!
-//! Weights are int8, symmetric, per output channel. Zero points of inputs are folded into biases.
+//! Weights are symmetric, per output channel: int8, or those of linear layers and convolutions int4 or int16.
+//! Depthwise convolutions keep int8: their few weights are a hundredth of a file, and each is used once for
+//! every value it meets. Zero points of inputs are folded into biases.
 
 use super::calibrate::{Calibration, Observed};
 use super::freeze::values;
 use crate::error::HostError;
 use crate::math::fixed::Multiplier;
 use crate::ops::fake_quant::FakeQuantWeights;
-use crate::ops::{self, DType};
-use crate::program::{Node, Op, Program, Role, TensorId};
+use crate::ops::{self, DType, Width};
+use crate::program::{Kind, Node, Op, Program, Role, TensorId};
 use std::format;
 use std::string::String;
 use std::vec;
@@ -24,12 +26,12 @@ use std::vec::Vec;
 const HEADROOM: f64 = 1.5;
 
 /// The integer Program of `frozen` (an inference Program of batch 1), with the ranges of
-/// `calibration`, for raw input of type `raw` (u8 or i16).
+/// `calibration`, for raw input of type `raw` (u8 or i16), and with weights of this width.
 ///
 /// # Errors
 /// An op that has no integer form, or a tensor whose range no integer format can hold, with its name.
-pub fn quantise(frozen: &Program, calibration: &Calibration, raw: DType) -> Result<Program, HostError> {
-    let mut rewrite = Rewrite::new(frozen, calibration, raw)?;
+pub fn quantise(frozen: &Program, calibration: &Calibration, raw: DType, weights: Width) -> Result<Program, HostError> {
+    let mut rewrite = Rewrite::new(frozen, calibration, raw, weights)?;
     for i in 0..frozen.nodes.len() {
         rewrite.node(i)?;
     }
@@ -58,6 +60,8 @@ struct Wanted {
 
 struct Rewrite<'a> {
     source: &'a Program,
+    /// Of linear layers and convolutions.
+    weights: Width,
     wanted: Vec<Wanted>,
     /// The forms made so far of every source tensor; the first is the one its op wrote.
     forms: Vec<Vec<Form>>,
@@ -69,7 +73,7 @@ struct Rewrite<'a> {
 }
 
 impl<'a> Rewrite<'a> {
-    fn new(source: &'a Program, calibration: &Calibration, dtype: DType) -> Result<Self, HostError> {
+    fn new(source: &'a Program, calibration: &Calibration, dtype: DType, weights: Width) -> Result<Self, HostError> {
         let n = source.tensors.len();
         let unseen = Observed::default();
         let mut wanted: Vec<Wanted> = (0..n)
@@ -159,7 +163,7 @@ impl<'a> Rewrite<'a> {
         let id = out.add(raw.name.clone(), dtype, &raw.shape, Role::Activation);
         out.inputs.push(id);
         forms[input.index()].push(Form { id, dtype, scale: 1.0, zero: 0 });
-        Ok(Self { source, wanted, forms, relu_of, exponents: vec![None; n], out })
+        Ok(Self { source, weights, wanted, forms, relu_of, exponents: vec![None; n], out })
     }
 
     fn finish(mut self) -> Result<Program, HostError> {
@@ -242,6 +246,19 @@ impl<'a> Rewrite<'a> {
         Some(self.out.constant(name, DType::I16, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
     }
 
+    /// Weights of this width, whose rows are the first dimension of `shape`.
+    fn constant_weights(&mut self, name: String, shape: &[usize], width: Width, values: &[i32]) -> Option<TensorId> {
+        match width {
+            Width::Int4 => {
+                let packed: Vec<u8> = values.chunks(values.len() / shape[0]).flat_map(packed_int4).collect();
+                let shape = [shape[0], packed.len() / shape[0]];
+                Some(self.out.constant(name, DType::U8, &shape, packed))
+            }
+            Width::Int8 => self.constant_i8(name, shape, &values.iter().map(|v| *v as i8).collect::<Vec<_>>()),
+            Width::Int16 => self.constant_i16(name, shape, &values.iter().map(|v| *v as i16).collect::<Vec<_>>()),
+        }
+    }
+
     fn constant_i32(&mut self, name: String, shape: &[usize], values: &[i32]) -> Option<TensorId> {
         Some(self.out.constant(name, DType::I32, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()))
     }
@@ -259,7 +276,8 @@ impl<'a> Rewrite<'a> {
         let y = self.form(y_id, dtype);
 
         let w = values(self.source, w_id);
-        let rounding = rounding_of(&node.op, x.scale as f32).expect("an op with weights");
+        let width = if matches!(node.op, Op::Depthwise(_)) { Width::Int8 } else { self.weights };
+        let rounding = rounding_of(&node.op, x.scale as f32, width).expect("an op with weights");
         let channels = rounding.channels;
         let bias = node.ins[2].map_or_else(|| vec![0.0; channels], |b| values(self.source, b));
         if let Some(v) = w.iter().find(|v| !v.is_finite()) {
@@ -268,14 +286,14 @@ impl<'a> Rewrite<'a> {
         }
         let scales: Vec<f32> = (0..channels).map(|c| ops::fake_quant::weight_scale(&rounding, &w, &bias, c)).collect();
         let mut sums = vec![0i64; channels];
-        let quantised: Vec<i8> = w
+        let quantised: Vec<i32> = w
             .iter()
             .enumerate()
             .map(|(i, v)| {
                 let channel = rounding.channel(i);
-                let q = ops::fake_quant::quantise(*v, scales[channel], 0, -127, 127);
+                let q = ops::fake_quant::quantise(*v, scales[channel], 0, -rounding.largest, rounding.largest);
                 sums[channel] += i64::from(q);
-                q as i8
+                q
             })
             .collect();
         let biases: Vec<i32> = (0..channels)
@@ -295,7 +313,7 @@ impl<'a> Rewrite<'a> {
         let shape = self.source.tensor(w_id).shape.clone();
         let operands = [
             Some(x.id),
-            self.constant_i8(name.into(), &shape, &quantised),
+            self.constant_weights(name.into(), &shape, width, &quantised),
             self.constant_i32(format!("{name}.bias"), &[channels], &biases),
             self.constant_i32(format!("{name}.multiplier"), &[channels], &multipliers),
             self.constant_i8(format!("{name}.shift"), &[channels], &shifts),
@@ -342,37 +360,30 @@ impl<'a> Rewrite<'a> {
             Op::Linear(s) => {
                 let r = self.linear(node)?;
                 let (rows, k, n) = (s.rows, s.k, s.n);
-                let op: Op = match r.y.dtype {
-                    DType::I16 => ops::linear::LinearI16 { rows, k, n }.into(),
-                    _ => ops::linear::LinearI8 { rows, k, n, zero: r.y.zero, lo: r.lo, hi: 127 }.into(),
+                let (zero, lo, hi) = (r.y.zero, r.lo, 127);
+                let op: Op = match (r.y.dtype, self.weights) {
+                    (DType::I16, Width::Int4) => ops::linear::LinearI16W4 { rows, k, n }.into(),
+                    (DType::I16, Width::Int8) => ops::linear::LinearI16 { rows, k, n }.into(),
+                    (DType::I16, Width::Int16) => ops::linear::LinearI16W16 { rows, k, n }.into(),
+                    (_, Width::Int4) => ops::linear::LinearI8W4 { rows, k, n, zero, lo, hi }.into(),
+                    (_, Width::Int8) => ops::linear::LinearI8 { rows, k, n, zero, lo, hi }.into(),
+                    (_, Width::Int16) => ops::linear::LinearI8W16 { rows, k, n, zero, lo, hi }.into(),
                 };
                 let scratch = self.scratch(y_id, op, 1)?;
                 self.out.push(op, &r.operands, &[Some(r.y.id), scratch]);
             }
             Op::Conv(s) => {
                 let r = self.linear(node)?;
-                self.windowed(
-                    Op::ConvI8,
-                    ops::conv::ConvI8::from_words,
-                    Op::ConvI16,
-                    ops::conv::ConvI16::from_words,
-                    &s.to_words(),
-                    y_id,
-                    &r,
-                )?;
+                let kinds = match self.weights {
+                    Width::Int4 => [Kind::ConvI8W4, Kind::ConvI16W4],
+                    Width::Int8 => [Kind::ConvI8, Kind::ConvI16],
+                    Width::Int16 => [Kind::ConvI8W16, Kind::ConvI16W16],
+                };
+                self.windowed(kinds, &s.to_words(), y_id, &r)?;
             }
             Op::Depthwise(s) => {
                 let r = self.linear(node)?;
-                use ops::depthwise::{DepthwiseI8, DepthwiseI16};
-                self.windowed(
-                    Op::DepthwiseI8,
-                    DepthwiseI8::from_words,
-                    Op::DepthwiseI16,
-                    DepthwiseI16::from_words,
-                    &s.to_words(),
-                    y_id,
-                    &r,
-                )?;
+                self.windowed([Kind::DepthwiseI8, Kind::DepthwiseI16], &s.to_words(), y_id, &r)?;
             }
             Op::Relu(_) => {
                 // Folded into the op before, or a clamp at the zero point by table.
@@ -670,14 +681,11 @@ impl<'a> Rewrite<'a> {
         self.constant_i16(name, shape, &q)
     }
 
-    /// A convolution: `words` are the shape of its f32 op, to which the integer one appends its zero
-    /// points and bounds.
-    fn windowed<A, B>(
+    /// A convolution to int8 or int16: `words` are the shape of its f32 op, to which the integer one appends its
+    /// zero points and bounds.
+    fn windowed(
         &mut self,
-        narrow: fn(A) -> Op,
-        narrow_shape: fn(&[u32]) -> A,
-        wide: fn(B) -> Op,
-        wide_shape: fn(&[u32]) -> B,
+        [narrow, wide]: [Kind; 2],
         words: &[u32],
         y_id: TensorId,
         r: &Requantised,
@@ -685,10 +693,10 @@ impl<'a> Rewrite<'a> {
         let mut words = words.to_vec();
         words.push(r.x.zero as u32);
         let op = if r.y.dtype == DType::I16 {
-            wide(wide_shape(&words))
+            Op::decode(wide, &words)
         } else {
             words.extend([r.y.zero as u32, r.lo as u32, 127]);
-            narrow(narrow_shape(&words))
+            Op::decode(narrow, &words)
         };
         let mut outs = vec![Some(r.y.id)];
         for i in 1..op.signature().n_outs() {
@@ -735,16 +743,26 @@ impl<'a> Rewrite<'a> {
     }
 }
 
-/// How the weights of an op are rounded, its second input; `None` for an op without weights.
+/// A row of weights in blocks of int4; see [`Width::Int4`].
+fn packed_int4(row: &[i32]) -> Vec<u8> {
+    let block = |block: &[i32]| {
+        let half = |i: usize| block.get(i).map_or(0, |&q| q as u8 & 0xf);
+        [0, 1, 2, 3].map(|i| half(i) | half(i + 4) << 4)
+    };
+    row.chunks(8).flat_map(block).collect()
+}
+
+/// How the weights of an op are rounded to `width`, its second input; `None` for an op without weights.
 /// `input_scale` is that of its first input.
-pub(super) fn rounding_of(op: &Op, input_scale: f32) -> Option<FakeQuantWeights> {
+pub(super) fn rounding_of(op: &Op, input_scale: f32, width: Width) -> Option<FakeQuantWeights> {
     let (outer, channels, inner) = match *op {
         Op::Linear(s) => (1, s.n, s.k),
         Op::Conv(s) => (1, s.c_out, s.kh * s.kw * s.c_in),
         Op::Depthwise(s) => (s.kh * s.kw, s.c / s.share, 1),
         _ => return None,
     };
-    Some(FakeQuantWeights { outer, channels, inner, input_scale })
+    let largest = width.largest(outer * inner);
+    Some(FakeQuantWeights { outer, channels, inner, input_scale, largest })
 }
 
 /// Real value of one unit of Q15.

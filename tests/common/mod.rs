@@ -4,7 +4,7 @@
 use softedge::data::{self, Dataset};
 use softedge::math::random::Stream;
 use softedge::model::{Config, Mode, PRESETS, Raw, build};
-use softedge::ops::DType;
+use softedge::ops::{DType, Width};
 use softedge::program::{Init, Program, Space};
 use softedge::quant::{Bounds, Calibration, calibrate, freeze, quantise};
 use std::collections::HashMap;
@@ -92,12 +92,18 @@ pub struct Quantised {
     pub data: &'static Dataset,
 }
 
-/// A model of `config`, calibrated on 32 inputs of the bundled data.
+/// A model of `config` in int8, calibrated on 32 inputs of the bundled data.
 pub fn quantised(config: &Config) -> Quantised {
+    quantised_to(config, Width::Int8)
+}
+
+/// As [`quantised`], with weights of this width.
+pub fn quantised_to(config: &Config, weights: Width) -> Quantised {
     let (frozen, data) = (frozen(config), data_for(config));
     let fill = |i: usize, raw: &mut [f32]| data.sample_f32(spread(data, i), raw);
     let calibration = calibrate(&frozen, 32, fill, Bounds::MinMax).unwrap();
-    let integer = quantise(&frozen, &calibration, raw_type(config)).unwrap_or_else(|e| panic!("{}: {e}", config.name));
+    let integer =
+        quantise(&frozen, &calibration, raw_type(config), weights).unwrap_or_else(|e| panic!("{}: {e}", config.name));
     Quantised { frozen, calibration, integer, data }
 }
 

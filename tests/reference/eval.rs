@@ -60,8 +60,13 @@ impl<'f> Run<'f> {
         let to = |i: usize| self.file.tensors[op.outs[i].expect("an output")].dtype;
         let result = match op.name {
             "InputU8" | "InputI16" => input(op, &ins),
-            "LinearI8" | "LinearI16" => linear(op, &ins, to(0)),
-            "ConvI8" | "ConvI16" => conv(op, &ins, to(0)),
+            "LinearI8" | "LinearI16" | "LinearI8W16" | "LinearI16W16" => linear(op, &ins, ins[1], to(0)),
+            "LinearI8W4" | "LinearI16W4" => linear(op, &ins, &unpacked(ins[1], op.count("k")), to(0)),
+            "ConvI8" | "ConvI16" | "ConvI8W16" | "ConvI16W16" => conv(op, &ins, ins[1], to(0)),
+            "ConvI8W4" | "ConvI16W4" => {
+                let k = op.count("kh") * op.count("kw") * op.count("c_in");
+                conv(op, &ins, &unpacked(ins[1], k), to(0))
+            }
             "DepthwiseI8" | "DepthwiseI16" => depthwise(op, &ins, to(0)),
             "LayerNormI8" | "LayerNormI16" => layer_norm(op, &ins, to(0)),
             "TableI8" => ins[0].iter().map(|x| ins[1][(x + 128) as usize]).collect(),
@@ -199,9 +204,21 @@ fn requantised(op: &Op, ins: &[&Values], c: usize, sum: i64, to: Type) -> i64 {
     clamped(op, i128::from(requantise(bias[c] + sum, multiplier[c], shift[c])), to)
 }
 
-fn linear(op: &Op, ins: &[&Values], to: Type) -> Values {
+/// Rows of `k` weights of int4: of every four bytes first the low halves, then the high ones, what is beyond the
+/// row left out.
+fn unpacked(bytes: &Values, k: usize) -> Values {
+    let signed = |half: i64| if half < 8 { half } else { half - 16 };
+    let mut weights = vec![];
+    for row in bytes.chunks(k.div_ceil(8) * 4) {
+        let halves = row.chunks(4).flat_map(|four| four.iter().map(|b| b % 16).chain(four.iter().map(|b| b / 16)));
+        weights.extend(halves.take(k).map(signed));
+    }
+    weights
+}
+
+fn linear(op: &Op, ins: &[&Values], w: &Values, to: Type) -> Values {
     let (rows, k, n) = (op.count("rows"), op.count("k"), op.count("n"));
-    let (x, w) = (ins[0], ins[1]);
+    let x = ins[0];
     let mut y = vec![];
     for row in 0..rows {
         for j in 0..n {
@@ -234,7 +251,7 @@ fn windows(op: &Op, pad_h: usize, pad_w: usize) -> Vec<Vec<Option<usize>>> {
     windows
 }
 
-fn conv(op: &Op, ins: &[&Values], to: Type) -> Values {
+fn conv(op: &Op, ins: &[&Values], weights: &Values, to: Type) -> Values {
     let (c_in, c_out, heads, zero_in) = (op.count("c_in"), op.count("c_out"), op.count("heads"), op.field("zero_in"));
     let windows = windows(op, op.count("pad_h"), op.count("pad_w"));
     let mut y = vec![];
@@ -246,7 +263,7 @@ fn conv(op: &Op, ins: &[&Values], to: Type) -> Values {
                     for (tap, pixel) in window.iter().enumerate() {
                         for c in 0..c_in {
                             let x = pixel.map_or(zero_in, |pixel| image[(pixel * heads + head) * c_in + c]);
-                            sum += x * ins[1][(o * window.len() + tap) * c_in + c];
+                            sum += x * weights[(o * window.len() + tap) * c_in + c];
                         }
                     }
                     y.push(requantised(op, ins, o, sum, to));

@@ -10,12 +10,12 @@ mod eval;
 mod ops;
 mod parse;
 
-use common::{Random, quantised, raw_type, spread};
+use common::{Random, quantised_to, raw_type, spread};
 use eval::Run;
 use softedge::engine::{Buffer, Every, Executor, Loaded, Memory};
 use softedge::format::{View, write};
 use softedge::model::{Config, Head, Inverse, Landmarks, Local, Mixer, Norm, Per, Soft, preset};
-use softedge::ops::{DType, Tick};
+use softedge::ops::{DType, Tick, Width};
 use softedge::program::{Kind, Plan, Program, Space, in_strips};
 use std::collections::BTreeSet;
 
@@ -55,12 +55,12 @@ fn assert_agreement(what: &str, program: &Program, inputs: &[Vec<Vec<u8>>]) -> V
 /// As [`assert_agreement`], for a model on 64 inputs of the bundled data; and that the engine of
 /// loaded models gives the reference's scores.
 fn assert_model_agrees(config: &Config) {
-    assert_so_changed(config, Program::clone);
+    assert_so_changed(config, Width::Int8, Program::clone);
 }
 
-/// As [`assert_model_agrees`], for what `change` makes of the model.
-fn assert_so_changed(config: &Config, change: impl Fn(&Program) -> Program) {
-    let model = quantised(config);
+/// As [`assert_model_agrees`], for what `change` makes of the model with these weights.
+fn assert_so_changed(config: &Config, weights: Width, change: impl Fn(&Program) -> Program) {
+    let model = quantised_to(config, weights);
     let mut program = change(&model.integer);
     program.labels = (0..config.classes).map(|class| format!("class {class}")).collect();
     let raw = |i: usize| vec![model.data.raw_bytes(spread(model.data, i)).into_owned()];
@@ -112,11 +112,22 @@ fn layers_in_strips_agree() {
     (camera.input.height, camera.input.width) = (64, 64);
     camera.stages.truncate(2);
     for config in [camera, preset("fashion-nano").unwrap(), preset("fashion-nano-depthwise").unwrap()] {
-        assert_so_changed(&config, |whole| {
-            let strips = in_strips(whole);
-            assert!(strips.nodes.len() > whole.nodes.len(), "{}", config.name);
-            strips
-        });
+        for weights in Width::ALL {
+            assert_so_changed(&config, weights, |whole| {
+                let strips = in_strips(whole);
+                assert!(strips.nodes.len() > whole.nodes.len(), "{}", config.name);
+                strips
+            });
+        }
+    }
+}
+
+#[test]
+fn weights_of_other_widths_agree() {
+    for weights in [Width::Int4, Width::Int16] {
+        for name in ["fashion-nano", "watch-nano", "fashion-nano-depthwise"] {
+            assert_so_changed(&preset(name).unwrap(), weights, Program::clone);
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 use crate::common::Random;
 use softedge::ops::DType;
 use softedge::ops::add::{AddI8, AddI16, AddI16I8};
-use softedge::ops::conv::{ConvI8, ConvI16};
+use softedge::ops::conv::{ConvI8, ConvI8W4, ConvI8W16, ConvI16, ConvI16W4, ConvI16W16};
 use softedge::ops::depthwise::{DepthwiseI8, DepthwiseI16};
 use softedge::ops::gram::{GramI8, GramTriangleI8};
 use softedge::ops::input::{InputI16, InputU8};
 use softedge::ops::inverse::InverseNewtonQ22;
 use softedge::ops::kernel::{AccumulateI8, ApplyI8};
 use softedge::ops::layer_norm::{LayerNormI8, LayerNormI16};
-use softedge::ops::linear::{LinearI8, LinearI16};
+use softedge::ops::linear::{LinearI8, LinearI8W4, LinearI8W16, LinearI16, LinearI16W4, LinearI16W16};
 use softedge::ops::pool::{AvgPoolI8, AvgPoolI16, MaxPoolI8};
 use softedge::ops::product::ProductQ22;
 use softedge::ops::rescale::{RescaleI8, RescaleI8I16, RescaleI16I8};
@@ -80,7 +80,7 @@ pub fn one_op(op: Op, random: &mut Random) -> Program {
     let mut program = Program::new();
     let signature = op.signature();
     assert_eq!(signature.reason(), None, "{op:?}");
-    let requantises = op.products_per_accumulator().is_some() || matches!(op, Op::InputU8(_) | Op::InputI16(_));
+    let requantises = op.accumulator().is_some() || matches!(op, Op::InputU8(_) | Op::InputI16(_));
     let ins: Vec<Option<TensorId>> = (0..signature.n_ins())
         .map(|i| {
             let (dtype, len) = (signature.input(i).dtype, signature.input(i).len);
@@ -161,23 +161,18 @@ pub type Shape = fn(&mut Random) -> Op;
 pub const SHAPES: &[Shape] = &[
     |r| InputU8 { rows: r.size(9), c: r.size(5), zero: int8(r) }.into(),
     |r| InputI16 { rows: r.size(9), c: r.size(5), zero: int8(r) }.into(),
-    |r| {
-        let [zero, lo, hi] = bounds(r);
-        LinearI8 { rows: r.size(9), k: r.size(70), n: r.size(9), zero, lo, hi }.into()
-    },
-    |r| LinearI16 { rows: r.size(9), k: r.size(70), n: r.size(9) }.into(),
-    |r| {
-        let (Window { batch, h, w, kh, kw, stride_h, stride_w, pad_h, pad_w }, [zero, lo, hi]) =
-            (Window::new(r), bounds(r));
-        let (c_in, c_out, heads, zero_in) = (r.size(20), r.size(9), r.size(3), int8(r));
-        ConvI8 { batch, h, w, c_in, c_out, kh, kw, stride_h, stride_w, pad_h, pad_w, heads, zero_in, zero, lo, hi }
-            .into()
-    },
-    |r| {
-        let Window { batch, h, w, kh, kw, stride_h, stride_w, pad_h, pad_w } = Window::new(r);
-        let (c_in, c_out, heads, zero_in) = (r.size(20), r.size(9), r.size(3), int8(r));
-        ConvI16 { batch, h, w, c_in, c_out, kh, kw, stride_h, stride_w, pad_h, pad_w, heads, zero_in }.into()
-    },
+    |r| linear_to_i8(r).into(),
+    |r| LinearI8W4::from_words(&linear_to_i8(r).to_words()).into(),
+    |r| LinearI8W16::from_words(&linear_to_i8(r).to_words()).into(),
+    |r| linear_to_i16(r).into(),
+    |r| LinearI16W4::from_words(&linear_to_i16(r).to_words()).into(),
+    |r| LinearI16W16::from_words(&linear_to_i16(r).to_words()).into(),
+    |r| conv_to_i8(r).into(),
+    |r| ConvI8W4::from_words(&conv_to_i8(r).to_words()).into(),
+    |r| ConvI8W16::from_words(&conv_to_i8(r).to_words()).into(),
+    |r| conv_to_i16(r).into(),
+    |r| ConvI16W4::from_words(&conv_to_i16(r).to_words()).into(),
+    |r| ConvI16W16::from_words(&conv_to_i16(r).to_words()).into(),
     |r| {
         let (Window { batch, h, w, kh, kw, stride_h, stride_w, pad_h, pad_w }, [zero, lo, hi]) =
             (Window::new(r), bounds(r));
@@ -248,6 +243,28 @@ pub const SHAPES: &[Shape] = &[
         ApplyI8 { n, m, heads, d, multiplier, shift, out_multiplier, out_shift, zero, lo, hi }.into()
     },
 ];
+
+fn linear_to_i8(r: &mut Random) -> LinearI8 {
+    let [zero, lo, hi] = bounds(r);
+    LinearI8 { rows: r.size(9), k: r.size(70), n: r.size(9), zero, lo, hi }
+}
+
+fn linear_to_i16(r: &mut Random) -> LinearI16 {
+    LinearI16 { rows: r.size(9), k: r.size(70), n: r.size(9) }
+}
+
+fn conv_to_i8(r: &mut Random) -> ConvI8 {
+    let (Window { batch, h, w, kh, kw, stride_h, stride_w, pad_h, pad_w }, [zero, lo, hi]) =
+        (Window::new(r), bounds(r));
+    let (c_in, c_out, heads, zero_in) = (r.size(20), r.size(9), r.size(3), int8(r));
+    ConvI8 { batch, h, w, c_in, c_out, kh, kw, stride_h, stride_w, pad_h, pad_w, heads, zero_in, zero, lo, hi }
+}
+
+fn conv_to_i16(r: &mut Random) -> ConvI16 {
+    let Window { batch, h, w, kh, kw, stride_h, stride_w, pad_h, pad_w } = Window::new(r);
+    let (c_in, c_out, heads, zero_in) = (r.size(20), r.size(9), r.size(3), int8(r));
+    ConvI16 { batch, h, w, c_in, c_out, kh, kw, stride_h, stride_w, pad_h, pad_w, heads, zero_in }
+}
 
 fn int8(random: &mut Random) -> i32 {
     random.within(-128, 127) as i32

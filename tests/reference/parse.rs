@@ -134,6 +134,14 @@ const OPS: &[(u16, &str, &str)] = &[
     (93, "SolveQ26", "heads m d"),
     (94, "NarrowI16", "heads m d"),
     (95, "SymScaleQ30", "heads m"),
+    (96, "LinearI8W4", "rows k n zero lo hi"),
+    (97, "LinearI16W4", "rows k n"),
+    (98, "ConvI8W4", "batch h w c_in c_out kh kw stride_h stride_w pad_h pad_w heads zero_in zero lo hi"),
+    (99, "ConvI16W4", "batch h w c_in c_out kh kw stride_h stride_w pad_h pad_w heads zero_in"),
+    (100, "LinearI8W16", "rows k n zero lo hi"),
+    (101, "LinearI16W16", "rows k n"),
+    (102, "ConvI8W16", "batch h w c_in c_out kh kw stride_h stride_w pad_h pad_w heads zero_in zero lo hi"),
+    (103, "ConvI16W16", "batch h w c_in c_out kh kw stride_h stride_w pad_h pad_w heads zero_in"),
 ];
 
 /// Little-endian words from `at` on.

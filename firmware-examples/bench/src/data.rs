@@ -51,6 +51,14 @@ pub fn i8s(seed: u32) -> impl Iterator<Item = i8> {
     xorshift(seed).map(|x| (x >> 24) as i8)
 }
 
+/// Weight `i` of a row of int4: blocks of eight in four bytes, whose low halves are the first four.
+pub fn int4(row: &[u8], i: usize) -> i32 {
+    let (block, at) = (i / 8, i % 8);
+    let byte = row[4 * block + at % 4];
+    let half = if at < 4 { byte % 16 } else { byte / 16 };
+    if half < 8 { i32::from(half) } else { i32::from(half) - 16 }
+}
+
 /// All values of int16.
 pub fn i16s(seed: u32) -> impl Iterator<Item = i16> {
     xorshift(seed).map(|x| (x >> 16) as i16)

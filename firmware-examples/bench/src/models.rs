@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use softedge::engine::{Buffer, Executor, Integers, Loaded, Memory};
 use softedge::format::{OpRecord, View, write};
 use softedge::model::{Mode, Raw, build, preset};
-use softedge::ops::{DType, Tick};
+use softedge::ops::{DType, Tick, Width};
 use softedge::program::{Kind, OpSet, Plan, Space, in_strips};
 use softedge::quant::{Bounds, calibrate, freeze, quantise};
 use softedge::train::{self, Trainer};
@@ -198,6 +198,6 @@ fn quantised(name: &str) -> Result<Vec<u8>, softedge::error::HostError> {
         x.iter_mut().zip(noise(i as u32 + 1, raw)).for_each(|(x, raw)| *x = f32::from(raw));
     };
     let calibration = calibrate(&frozen, 8, fill, Bounds::MinMax)?;
-    let integer = in_strips(&quantise(&frozen, &calibration, raw)?);
+    let integer = in_strips(&quantise(&frozen, &calibration, raw, Width::Int8)?);
     write(&integer, &Plan::new(&integer))
 }

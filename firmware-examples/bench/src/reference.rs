@@ -4,6 +4,7 @@
 use bench::data::{self, Seeds, ZERO_IN, ZERO_OUT, seed};
 use bench::{Op, Soft, Workload};
 use serde::Serialize;
+use softedge::ops::conv::Conv;
 use softedge::ops::layer_norm::LayerNormI8;
 use softedge::ops::softmax_attention::SoftmaxAttentionI8;
 use softedge::ops::{DType, Signature};
@@ -50,21 +51,21 @@ pub fn check(workload: &Workload, output: &[u8]) -> Result<Option<Deviation>, St
         DType::I8 => (-128.0, 127.0, output.iter().map(|&y| f64::from(y as i8)).collect()),
         _ => (-32768.0, 32767.0, output.as_chunks().0.iter().map(|&y| f64::from(i16::from_le_bytes(y))).collect()),
     };
+    macro_rules! linear {
+        ($s:ident, $seeds:ident, $zero_out:expr) => {
+            (weighted(&signature, $s.n, $s.k, $seeds, $zero_out, |i| row(i, $s.k, $s.n)), 0.0)
+        };
+    }
     let (truth, tolerance) = match &workload.op {
-        Op::Linear(s, seeds) => (weighted(&signature, s.n, seeds, ZERO_OUT, |i| row(i, s.k, s.n)), 0.0),
-        Op::Logits(s, seeds) => (weighted(&signature, s.n, seeds, 0, |i| row(i, s.k, s.n)), 0.0),
-        Op::Conv(s, seeds) => {
-            let (g, taps) = (s.geometry(), s.kh * s.kw);
-            let pairs = |i: usize| {
-                let (pixel, c) = (i / s.c_out, i % s.c_out);
-                let inside =
-                    window(pixel, g.ow(), [s.h, s.w], [s.kh, s.kw], [s.stride_h, s.stride_w], [s.pad_h, s.pad_w]);
-                let channels =
-                    |(from, tap)| (0..s.c_in).map(move |k| (from * s.c_in + k, (c * taps + tap) * s.c_in + k));
-                inside.into_iter().flat_map(channels).collect()
-            };
-            (weighted(&signature, s.c_out, seeds, ZERO_OUT, pairs), 0.0)
-        }
+        Op::Linear(s, seeds) => linear!(s, seeds, ZERO_OUT),
+        Op::LinearW4(s, seeds) => linear!(s, seeds, ZERO_OUT),
+        Op::LinearW16(s, seeds) => linear!(s, seeds, ZERO_OUT),
+        Op::Logits(s, seeds) => linear!(s, seeds, 0),
+        Op::LogitsW4(s, seeds) => linear!(s, seeds, 0),
+        Op::LogitsW16(s, seeds) => linear!(s, seeds, 0),
+        Op::Conv(s, seeds) => (conv(&signature, &s.geometry(), seeds), 0.0),
+        Op::ConvW4(s, seeds) => (conv(&signature, &s.geometry(), seeds), 0.0),
+        Op::ConvW16(s, seeds) => (conv(&signature, &s.geometry(), seeds), 0.0),
         Op::Depthwise(s, seeds) => {
             let pairs = |i: usize| {
                 let (pixel, c) = (i / s.c, i % s.c);
@@ -78,7 +79,7 @@ pub fn check(workload: &Workload, output: &[u8]) -> Result<Option<Deviation>, St
                 );
                 inside.into_iter().map(|(from, tap)| (from * s.c + c, tap * s.c + c)).collect()
             };
-            (weighted(&signature, s.c, seeds, ZERO_OUT, pairs), 0.0)
+            (weighted(&signature, s.c, s.kh * s.kw, seeds, ZERO_OUT, pairs), 0.0)
         }
         Op::LayerNorm(s) => (layer_norm(s), TOLERANCE),
         Op::Table(s) => {
@@ -112,16 +113,25 @@ fn rounded(x: i64, shift: i32) -> f64 {
     (x + (1 << (shift - 1))).div_euclid(1 << shift) as f64
 }
 
-/// An op with weights: `pairs` lists which inputs meet which weights in an output.
+/// An op with weights, `k` to a channel: `pairs` lists which inputs meet which weights in an output.
 fn weighted(
     signature: &Signature,
     channels: usize,
+    k: usize,
     seeds: &Seeds,
     zero_out: i32,
     pairs: impl Fn(usize) -> Vec<(usize, usize)>,
 ) -> Vec<f64> {
     let x: Vec<i8> = data::i8s(seeds.x).take(signature.input(0).len as usize).collect();
-    let w: Vec<i8> = data::i8s(seeds.w).take(signature.input(1).len as usize).collect();
+    let len = signature.input(1).len as usize;
+    let w: Vec<i32> = match signature.input(1).dtype {
+        DType::I8 => data::i8s(seeds.w).take(len).map(i32::from).collect(),
+        DType::I16 => data::i16s(seeds.w).take(len).map(i32::from).collect(),
+        _ => {
+            let bytes: Vec<u8> = data::i8s(seeds.w).take(len).map(|w| w as u8).collect();
+            bytes.chunks(len / channels).flat_map(|row| (0..k).map(|i| data::int4(row, i))).collect()
+        }
+    };
     let factors = data::multipliers(seeds.factor).zip(data::shifts(seeds.factor, seeds.exponent));
     let scales: Vec<_> = data::biases(seeds.bias).zip(factors).take(channels).collect();
     let output = |i: usize| {
@@ -132,6 +142,17 @@ fn weighted(
         rounded(sum * i64::from(multiplier), i32::from(shift)) + f64::from(zero_out)
     };
     (0..signature.output(0).len as usize).map(output).collect()
+}
+
+fn conv(signature: &Signature, s: &Conv, seeds: &Seeds) -> Vec<f64> {
+    let taps = s.kh * s.kw;
+    let pairs = |i: usize| {
+        let (pixel, c) = (i / s.c_out, i % s.c_out);
+        let inside = window(pixel, s.ow(), [s.h, s.w], [s.kh, s.kw], [s.stride_h, s.stride_w], [s.pad_h, s.pad_w]);
+        let channels = |(from, tap)| (0..s.c_in).map(move |k| (from * s.c_in + k, (c * taps + tap) * s.c_in + k));
+        inside.into_iter().flat_map(channels).collect()
+    };
+    weighted(signature, s.c_out, taps * s.c_in, seeds, ZERO_OUT, pairs)
 }
 
 /// The pairs of output `i` of a linear op.

@@ -4,10 +4,10 @@ use crate::data::{Seeds, ZERO_IN, ZERO_OUT};
 use crate::soft::LOG2_E_Q30;
 use crate::{Op, Soft};
 use softedge::ops::add::AddI16I8;
-use softedge::ops::conv::ConvI8;
+use softedge::ops::conv::{ConvI8, ConvI8W4, ConvI8W16};
 use softedge::ops::depthwise::DepthwiseI8;
 use softedge::ops::layer_norm::LayerNormI8;
-use softedge::ops::linear::{LinearI8, LinearI16};
+use softedge::ops::linear::{LinearI8, LinearI8W4, LinearI8W16, LinearI16, LinearI16W4, LinearI16W16};
 use softedge::ops::rescale::RescaleI16I8;
 use softedge::ops::softmax_attention::SoftmaxAttentionI8;
 use softedge::ops::table::TableI8;
@@ -28,7 +28,11 @@ pub struct Workload {
 /// its `Q`, `K` and `V`.
 pub const WORKLOADS: &[Workload] = &[
     workload("A", "linear [196x64] . [64x64]", linear(64, 2)),
+    workload("A-int4", "as A, weights of int4", linear_w4(196, 64, 64)),
+    workload("A-int16", "as A, weights of int16", linear_w16(196, 64, 64)),
     workload("B", "linear [196x64] . [64x256]", linear(256, 3)),
+    workload("B-int4", "as B, weights of int4", linear_w4(196, 64, 256)),
+    workload("B-int16", "as B, weights of int16", linear_w16(196, 64, 256)),
     workload("D", "convolution 3x3, 32x32x16 -> 32", CONV),
     workload("E", "depthwise convolution 3x3, 14x14x64", DEPTHWISE),
     workload("patch", "convolution 3x3 stride 2, 28x28x1 -> 24", PATCH),
@@ -52,6 +56,24 @@ pub const WORKLOADS: &[Workload] = &[
     odd("linear-3x66x7", linear_of(3, 66, 7, 2)),
     odd("linear-2x129x3", linear_of(2, 129, 3, 2)),
     odd("logits-1x37x3", Op::Logits(LinearI16 { rows: 1, k: 37, n: 3 }, LOGITS_SEEDS)),
+    odd("linear-int4-1x1x1", linear_w4(1, 1, 1)),
+    odd("linear-int4-7x37x5", linear_w4(7, 37, 5)),
+    odd("linear-int4-5x3x33", linear_w4(5, 3, 33)),
+    odd("linear-int4-2x133x3", linear_w4(2, 133, 3)),
+    odd(
+        "logits-int4-1x37x3",
+        Op::LogitsW4(LinearI16W4 { rows: 1, k: 37, n: 3 }, Seeds { exponent: 3, ..LOGITS_SEEDS }),
+    ),
+    odd("linear-int16-1x1x1", linear_w16(1, 1, 1)),
+    odd("linear-int16-7x37x5", linear_w16(7, 37, 5)),
+    odd("linear-int16-5x3x33", linear_w16(5, 3, 33)),
+    odd("linear-int16-2x134x3", linear_w16(2, 134, 3)),
+    odd(
+        "logits-int16-1x37x3",
+        Op::LogitsW16(LinearI16W16 { rows: 1, k: 37, n: 3 }, Seeds { exponent: -9, ..LOGITS_SEEDS }),
+    ),
+    odd("conv-int4-5x7x3", conv_w4([5, 7], [3, 5], [3, 3], [2, 1], [1, 1])),
+    odd("conv-int16-9x6x5", conv_w16([9, 6], [5, 3], [2, 3], [1, 2], [0, 2])),
     odd("conv-5x7x3", conv([5, 7], [3, 5], [3, 3], [2, 1], [1, 1])),
     odd("conv-9x6x5", conv([9, 6], [5, 3], [2, 3], [1, 2], [0, 2])),
     odd("conv-4x11x1", conv([4, 11], [1, 7], [5, 5], [3, 2], [2, 2])),
@@ -92,6 +114,17 @@ const fn linear_of(rows: usize, k: usize, n: usize, w: u32) -> Op {
     Op::Linear(s, Seeds { x: 1, w, bias: 4, factor: 5, exponent: -9 })
 }
 
+/// Int4 is a sixteenth of int8, int16 256 times as large.
+const fn linear_w4(rows: usize, k: usize, n: usize) -> Op {
+    let s = LinearI8W4 { rows, k, n, zero: ZERO_OUT, lo: -128, hi: 127 };
+    Op::LinearW4(s, Seeds { x: 1, w: 2, bias: 4, factor: 5, exponent: -5 })
+}
+
+const fn linear_w16(rows: usize, k: usize, n: usize) -> Op {
+    let s = LinearI8W16 { rows, k, n, zero: ZERO_OUT, lo: -128, hi: 127 };
+    Op::LinearW16(s, Seeds { x: 1, w: 2, bias: 4, factor: 5, exponent: -17 })
+}
+
 /// Sizes are height and width; channels those of the input and of the output.
 const fn conv_of(
     [h, w]: [usize; 2],
@@ -106,6 +139,28 @@ const fn conv_of(
 
 const fn conv(size: [usize; 2], channels: [usize; 2], kernel: [usize; 2], stride: [usize; 2], pad: [usize; 2]) -> Op {
     Op::Conv(conv_of(size, channels, kernel, stride, pad), CONV_SEEDS)
+}
+
+const fn conv_w4(
+    size: [usize; 2],
+    channels: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    pad: [usize; 2],
+) -> Op {
+    let s = ConvI8W4::from_words(&conv_of(size, channels, kernel, stride, pad).to_words());
+    Op::ConvW4(s, Seeds { exponent: -6, ..CONV_SEEDS })
+}
+
+const fn conv_w16(
+    size: [usize; 2],
+    channels: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    pad: [usize; 2],
+) -> Op {
+    let s = ConvI8W16::from_words(&conv_of(size, channels, kernel, stride, pad).to_words());
+    Op::ConvW16(s, Seeds { exponent: -18, ..CONV_SEEDS })
 }
 
 const fn depthwise_of(

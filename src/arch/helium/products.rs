@@ -2,7 +2,10 @@
 //! are copied, four to a tile, their vectors alternating; weights are read where they are.
 
 use super::{Scale, VECTOR, copy_interleaved, isa};
-use crate::arch::products::{Channel, Channels, Output, Rows, Shape, TILE_COLUMNS, TILE_ROWS};
+use crate::arch::cortex_m_dsp::Dsp;
+use crate::arch::products::{
+    self, Channel, Channels, INT4, Output, Rows, Shape, Stored, TILE_COLUMNS, TILE_ROWS, unpack_int4_row,
+};
 use crate::math::fixed::Requantise;
 use core::arch::naked_asm;
 
@@ -54,17 +57,113 @@ impl Tiles {
     }
 }
 
-/// See [`super::super::products`]. Once in a firmware for each type of output.
+/// Weights that there are products with.
+pub(crate) trait Weight: Stored {
+    /// See [`super::super::products`].
+    fn products<O: Output>(
+        s: Shape,
+        rows: &mut dyn Rows,
+        channels: Channels<'_, Self>,
+        output: O,
+        y: &mut [O::T],
+        buffer: &mut [i8],
+        panel: &mut [i32],
+    );
+}
+
+impl Weight for i8 {
+    #[inline(always)]
+    fn products<O: Output>(
+        s: Shape,
+        rows: &mut dyn Rows,
+        channels: Channels<'_, Self>,
+        output: O,
+        y: &mut [O::T],
+        buffer: &mut [i8],
+        panel: &mut [i32],
+    ) {
+        run(s, rows, channels, output, y, buffer, panel);
+    }
+}
+
+impl Weight for u8 {
+    #[inline(always)]
+    fn products<O: Output>(
+        s: Shape,
+        rows: &mut dyn Rows,
+        channels: Channels<'_, Self>,
+        output: O,
+        y: &mut [O::T],
+        buffer: &mut [i8],
+        panel: &mut [i32],
+    ) {
+        run(s, rows, channels, output, y, buffer, panel);
+    }
+}
+
+/// Weights of int16 meet the panel of the core's packed multiply-accumulates.
+impl Weight for i16 {
+    #[inline(always)]
+    fn products<O: Output>(
+        s: Shape,
+        rows: &mut dyn Rows,
+        channels: Channels<'_, Self>,
+        output: O,
+        y: &mut [O::T],
+        buffer: &mut [i8],
+        panel: &mut [i32],
+    ) {
+        products::run::<Dsp, Self, O>(s, rows, channels, output, y, buffer, panel);
+    }
+}
+
+/// Weights that become bytes.
+trait Bytes: Stored {
+    /// Words of space for the bytes of a channel.
+    fn words(k: usize) -> usize;
+
+    /// The `k` weights of a channel, in `space` where they are stored in another way.
+    fn bytes(w: &[Self], space: &mut [i32]) -> *const i8;
+}
+
+impl Bytes for i8 {
+    #[inline(always)]
+    fn words(_: usize) -> usize {
+        0
+    }
+
+    #[inline(always)]
+    fn bytes(w: &[Self], _: &mut [i32]) -> *const i8 {
+        w.as_ptr()
+    }
+}
+
+impl Bytes for u8 {
+    #[inline(always)]
+    fn words(k: usize) -> usize {
+        k.div_ceil(INT4) * INT4 / size_of::<i32>()
+    }
+
+    #[inline(always)]
+    fn bytes(w: &[Self], space: &mut [i32]) -> *const i8 {
+        unpack_int4_row(w, space);
+        space.as_ptr().cast()
+    }
+}
+
+/// See [`super::super::products`]. Once in a firmware for each type of weights and of output.
 #[inline(never)]
-pub(in crate::arch) fn run<O: Output>(
+fn run<W: Bytes, O: Output>(
     s: Shape,
     rows: &mut dyn Rows,
-    channels: Channels<'_>,
+    channels: Channels<'_, W>,
     output: O,
     y: &mut [O::T],
     buffer: &mut [i8],
     panel: &mut [i32],
 ) {
+    let Some((space0, panel)) = panel.split_at_mut_checked(W::words(s.k)) else { return };
+    let Some((space1, panel)) = panel.split_at_mut_checked(W::words(s.k)) else { return };
     let block = s.k.div_ceil(VECTOR) * STEP;
     // Beyond that, tiles have one row that is stored.
     let panel_rows = if s.n <= MOST_COLUMNS { panel.len() / block * TILE_ROWS } else { 1 };
@@ -111,14 +210,14 @@ pub(in crate::arch) fn run<O: Output>(
                 tiles.offsets = core::array::from_fn(|i| offset(i / TILE_COLUMNS, 0));
                 first
             });
-            for (c, Channel { w, bias, scale }) in [first, second].into_iter().enumerate() {
-                tiles.w[c] = w.as_ptr();
+            tiles.w = [W::bytes(first.w, space0), W::bytes(second.w, space1)];
+            for (c, Channel { bias, scale, .. }) in [first, second].into_iter().enumerate() {
                 tiles.bias[c] = bias;
                 tiles.scale(c, scale);
             }
             tiles.y = y.as_mut_ptr().cast();
             tiles.results = rows_here * TILE_COLUMNS;
-            // SAFETY: each `w` has `k` values. The panel has as many tiles as results need: no more rows were asked
+            // SAFETY: each `w` has `k` values, or whole blocks of as many. The panel has as many tiles as results need: no more rows were asked
             // for. `y` starts at the pair's column of the first of `rows_here` rows, each of `n` elements that are as
             // wide as is stored.
             unsafe {

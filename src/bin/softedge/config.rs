@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use softedge::data::{Dataset, Options, Raw};
 use softedge::error::HostError;
 use softedge::model::{self, Landmarks, Mixer, Soft};
+use softedge::ops::Width;
 use softedge::quant::Bounds;
 use softedge::train;
 use std::path::Path;
@@ -53,6 +54,8 @@ pub struct Quant {
     pub epochs: usize,
     /// Its learning rate, which falls like that of training.
     pub lr: f32,
+    /// Width of the weights of linear layers and convolutions.
+    pub weights: Width,
 }
 
 impl Data {
@@ -65,7 +68,7 @@ impl Data {
 
 impl Default for Quant {
     fn default() -> Self {
-        Self { samples: 256, bounds: Bounds::MinMax, epochs: 0, lr: 1e-4 }
+        Self { samples: 256, bounds: Bounds::MinMax, epochs: 0, lr: 1e-4, weights: Width::Int8 }
     }
 }
 

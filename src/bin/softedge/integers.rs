@@ -42,7 +42,7 @@ impl Integers {
         };
         trained.config.quant.check()?;
         warn_of_unbounded_inverses(&trained.config.model.config);
-        let Quant { samples, bounds, epochs, .. } = trained.config.quant;
+        let Quant { samples, bounds, epochs, weights, .. } = trained.config.quant;
         check_data(&trained.config.model.config, &sets.train)?;
         let before = trained.frozen(1)?;
         let picked = picked(&sets.train, samples);
@@ -53,11 +53,11 @@ impl Integers {
         };
         let calibration = quant::calibrate(&before, picked.len(), fill, bounds)?;
         bar.finish_and_clear();
-        let mut after = quant::quantise(&before, &calibration, raw)?;
+        let mut after = quant::quantise(&before, &calibration, raw, weights)?;
         let mut tuned = before.clone();
         if epochs > 0 {
             tuned = fine_tuned(trained, sets, &before, &after)?;
-            after = quant::quantise(&tuned, &calibration, raw)?;
+            after = quant::quantise(&tuned, &calibration, raw, weights)?;
         }
         Ok(Self { before, tuned, after, calibration })
     }

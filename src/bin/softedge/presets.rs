@@ -136,6 +136,7 @@ const COMMENTS: &[(&str, &str)] = &[
     ("quant.samples", "training samples that ranges are taken from"),
     ("quant.epochs", "of fine-tuning with the integers' rounding; 0 = none"),
     ("quant.lr", "of fine-tuning"),
+    ("quant.weights", "of linear layers and convolutions: int4, int8 or int16"),
     ("quant.bounds", "min-max, or { percentile = 99.99 }"),
 ];
 

@@ -56,7 +56,7 @@ pub fn run(args: Args) -> Result<(), HostError> {
     run_folder::check_output(&out, &[&trained.checkpoint.path])?;
     if args.format != Format::Integer && args.how.is_given() {
         return Err(HostError::new(
-            "--data, --samples, --percentile and --epochs",
+            "--data, --samples, --percentile, --weights and --epochs",
             "are for integers, and this format has none",
             "leave them out, or export with `--format integer`",
         ));

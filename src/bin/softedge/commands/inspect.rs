@@ -7,6 +7,7 @@ use crate::run_folder;
 use crate::terminal::{Table, bytes, count, dims, say};
 use softedge::error::HostError;
 use softedge::format::{VERSION, View};
+use softedge::ops::Width;
 use softedge::program::Space;
 use std::path::PathBuf;
 
@@ -41,6 +42,11 @@ fn header(model: &ModelFile) {
     say!("  format     version {VERSION}, {}, computes in {arithmetic}", bytes(view.bytes().len()));
     let input = view.input(0);
     say!("  input      {} {}", dims(input.shape()), input.dtype.name());
+    let widths: Vec<Width> = view.ops().filter_map(|op| Some(op.decode().accumulator()?.weights)).collect();
+    if !widths.is_empty() {
+        let used: Vec<_> = Width::ALL.into_iter().filter(|width| widths.contains(width)).map(Width::name).collect();
+        say!("  weights    {}", used.join(", "));
+    }
     let output = view.output(0);
     let scale = if model.is_integer() { format!(", one unit is {:.4e}", output.scale) } else { String::new() };
     say!("  output     {} {}{scale}", dims(output.shape()), output.dtype.name());

@@ -7,7 +7,7 @@ use crate::terminal::{Table, bytes, count, dims, say};
 use softedge::error::HostError;
 use softedge::math::random::Stream;
 use softedge::model::{self, Mixer, Mode};
-use softedge::ops::DType;
+use softedge::ops::{DType, Width};
 use softedge::program::{ParamLayout, Program, Space};
 use softedge::quant::{self, Bounds};
 use std::collections::HashMap;
@@ -76,7 +76,7 @@ pub fn untrained(config: &model::Config) -> Result<Program, HostError> {
         |_, raw: &mut [f32]| raw.iter_mut().enumerate().for_each(|(i, x)| *x = 255.0 * random.uniform(i as u64));
     let calibration = quant::calibrate(&frozen, 1, noise, Bounds::MinMax)?;
     let raw = if config.input.raw == model::Raw::I16 { DType::I16 } else { DType::U8 };
-    quant::quantise(&frozen, &calibration, raw)
+    quant::quantise(&frozen, &calibration, raw, Width::Int8)
 }
 
 fn mixer(mixer: &Mixer) -> &'static str {

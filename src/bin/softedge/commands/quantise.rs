@@ -7,7 +7,9 @@ use crate::integers::Integers;
 use crate::model_file::ModelFile;
 use crate::run_folder::{self, MODEL, Trained, compiled, picked};
 use crate::terminal::{Table, bytes, percent, progress, say};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use softedge::error::HostError;
+use softedge::ops::Width;
 use softedge::program::Space;
 use softedge::quant::{self, Bounds, Report};
 use std::path::PathBuf;
@@ -34,6 +36,9 @@ pub struct How {
     /// Cut ranges so that this percentage of the values is inside, 99.99 say.
     #[arg(long, value_name = "PERCENT")]
     percentile: Option<f64>,
+    /// Width of the weights of linear layers and convolutions.
+    #[arg(long, value_name = "WIDTH", value_parser = width())]
+    weights: Option<Width>,
     /// Epochs of fine-tuning with the integers' rounding (quantisation-aware training).
     #[arg(long)]
     epochs: Option<usize>,
@@ -42,17 +47,23 @@ pub struct How {
     pub threads: usize,
 }
 
+fn width() -> impl TypedValueParser<Value = Width> {
+    PossibleValuesParser::new(Width::ALL.map(Width::name))
+        .map(|name| Width::ALL.into_iter().find(|width| width.name() == name).unwrap_or_default())
+}
+
 impl How {
     /// Whether anything is to be otherwise than the run says.
     pub fn is_given(&self) -> bool {
-        let Self { source, samples, percentile, epochs, threads: _ } = self;
-        source.is_given() || samples.is_some() || percentile.is_some() || epochs.is_some()
+        let Self { source, samples, percentile, weights, epochs, threads: _ } = self;
+        source.is_given() || samples.is_some() || percentile.is_some() || weights.is_some() || epochs.is_some()
     }
 
     /// Changes `config` accordingly.
     pub fn apply(&self, config: &mut Config) -> Result<(), HostError> {
         self.source.apply(&mut config.data)?;
         config.quant.samples = self.samples.unwrap_or(config.quant.samples);
+        config.quant.weights = self.weights.unwrap_or(config.quant.weights);
         config.quant.epochs = self.epochs.unwrap_or(config.quant.epochs);
         if let Some(percent) = self.percentile {
             config.quant.bounds = Bounds::Percentile(percent);
