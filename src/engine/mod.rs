@@ -19,9 +19,9 @@
 //! |---|---:|
 //! | Cortex-M0 | 1,900 |
 //! | Cortex-M3 | 1,750 |
-//! | Cortex-M4F | 1,750 |
-//! | Cortex-M33 | 1,750 |
-//! | RV32IMC | 1,450 |
+//! | Cortex-M4F | 1,700 |
+//! | Cortex-M33 | 1,700 |
+//! | RV32IMC | 1,400 |
 //!
 //! They hold for programs built like `firmware-examples/emulated`, which paints the stack and finds what was
 //! overwritten: `cargo test --features cli --test boards -- --nocapture` measures it on the two trained models, a

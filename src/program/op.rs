@@ -58,6 +58,8 @@ macro_rules! op_table {
 
         impl Op {
             /// The op of this kind whose shape is stored in `words` ([`Kind::words`] of them).
+            // Inlined, a known kind leaves its own arm: a firmware has no code for the shapes of all others.
+            #[inline(always)]
             pub const fn decode(kind: Kind, words: &[u32]) -> Self {
                 match kind {
                     $(Kind::$Kind => Op::$Kind($module::$Shape::from_words(words)),)*
