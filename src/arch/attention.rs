@@ -129,11 +129,15 @@ impl Plan {
         self.shared().saturating_add(self.block(self.d))
     }
 
-    /// Words of scratch of the second pass: also the widened landmarks and the packed sums.
+    /// Words of scratch of the second pass: also the packed sums, and the widened landmarks.
     pub(crate) const fn apply(self) -> usize {
         let landmarks = self.m.div_ceil(4).saturating_mul(4);
         let row = self.d.div_ceil(4).saturating_mul(2);
-        self.shared().saturating_add(landmarks.saturating_mul(row).saturating_mul(2))
+        let pairs = self.shared().saturating_add(landmarks.saturating_mul(row).saturating_mul(2));
+        // On a core with one kernel value to a word: norms, kernel values, a tile of tokens and the packed sums.
+        let values = self.m.saturating_mul(1 + self.tokens_of(1));
+        let words = values.saturating_add(self.d.saturating_mul(TILE_ROWS + self.m.div_ceil(2)));
+        if pairs > words { pairs } else { words }
     }
 
     /// Tokens of a block on a core that packs so many kernel values into a word.
