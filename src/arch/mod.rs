@@ -28,9 +28,9 @@ mod words;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
 mod x86_64;
 
-use crate::math::fixed::Requantise;
 #[cfg(not(any(cortex_m = "v7", cortex_m = "dsp")))]
 use crate::math::fixed::mul_wide;
+use crate::math::fixed::{Decay, Requantise};
 pub(crate) use attention::{Kernel, Outputs, Plan, scaled};
 /// Weights that [`products`] takes: `i8`, `i16`, and `u8` for int4.
 #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
@@ -123,6 +123,43 @@ pub(crate) fn depthwise_by_words<O: Output>(
     scratch: &mut [i32],
 ) {
     depthwise::run::<words::Words, _>(s, x, channels, output, y, scratch);
+}
+
+/// The kernel of landmark `i` with each from 0 to itself, in Q15, as many as `a` has. Returns whether it did so.
+#[inline(always)]
+pub(crate) fn gram_row(k: &Kernel<'_>, decay: &Decay, i: usize, a: &mut [i32]) -> bool {
+    #[cfg(cortex_m = "helium")]
+    return helium::attention::gram_row(k, decay, i, a);
+    #[cfg(not(cortex_m = "helium"))]
+    {
+        let _ = (k, decay, i, a);
+        false
+    }
+}
+
+/// A window of an image from value `first` on: `rows` of `columns` pixels of `c` channels, of which the rows lie
+/// `stride` values apart.
+#[derive(Clone, Copy)]
+#[cfg_attr(not(cortex_m = "helium"), allow(dead_code))]
+pub(crate) struct Window {
+    pub(crate) first: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) c: usize,
+    pub(crate) stride: usize,
+}
+
+/// The means of as many channels of a window of `x` as `y` has, rounded to nearest, ties up. Returns whether it did
+/// so.
+#[inline(always)]
+pub(crate) fn means(s: Window, x: &[i8], y: &mut [i8]) -> bool {
+    #[cfg(cortex_m = "helium")]
+    return helium::elements::means(s, x, y);
+    #[cfg(not(cortex_m = "helium"))]
+    {
+        let _ = (s, x, y);
+        false
+    }
 }
 
 /// `sums[m, d] += K1^T v` for the kernel values of at most 512 tokens with the landmarks, or

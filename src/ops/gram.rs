@@ -5,9 +5,10 @@
 
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, triangle};
 use super::{Part, Signature, f32s, i8s, i16s, i32s, size};
-use crate::arch::{squared_distance, vectorised};
+use crate::arch::{Kernel, gram_row, squared_distance, vectorised};
 use crate::math::fixed::{Decay, MAX_SHIFT, MIN_SHIFT};
 use crate::math::float::exp;
+use core::mem::take;
 
 shape! {
     /// Landmarks `l[batch, m, heads*d]` -> `a[batch*heads, m, m]`.
@@ -260,10 +261,15 @@ pub fn triangle_i8(s: &GramTriangleI8, part: &impl Part, l: &[i8], a: &mut [i32]
     for (h, a) in a.chunks_exact_mut(triangle(m)).enumerate() {
         let landmark = |i: usize| &l[(i * heads + h) * d..][..d];
         let part = part.group(h, m);
-        let mut a = a[triangle(part.start())..].iter_mut();
+        let k = Kernel { l, width: heads * d, first: h * d, d, multiplier, shift: shift as u32 };
+        let mut rest = &mut a[triangle(part.start())..];
         for i in part.rows(m) {
-            for (j, a) in (0..=i).zip(&mut a) {
-                *a = decay.value(squared_distance(landmark(i), landmark(j)));
+            let (row, below) = take(&mut rest).split_at_mut(i + 1);
+            rest = below;
+            if !gram_row(&k, &decay, i, row) {
+                for (j, a) in row.iter_mut().enumerate() {
+                    *a = decay.value(squared_distance(landmark(i), landmark(j)));
+                }
             }
         }
     }

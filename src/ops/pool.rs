@@ -3,7 +3,7 @@
 
 use super::window::Axis;
 use super::{DType, Part, Signature, Whole, f32s, i8s, operand};
-use crate::arch::vectorised;
+use crate::arch::{Window, means, vectorised};
 use core::num::NonZero;
 use core::ops::Range;
 
@@ -304,6 +304,7 @@ fn integer<T: Copy + Into<i32>>(
     y: &mut [T],
     offset: u32,
     narrow: impl Fn(i32) -> T,
+    means: impl Fn(Window, &[T], &mut [T]) -> bool,
 ) {
     let of_window = s.c.div_ceil(ROW);
     for (i, y) in y.chunks_exact_mut(s.c).enumerate() {
@@ -312,13 +313,18 @@ fn integer<T: Copy + Into<i32>>(
             continue;
         }
         let (rows, columns) = s.window(i);
+        let (channel, y) = (part.start() * ROW, part.cut_mut(y, ROW));
+        let first = (rows.start * s.w + columns.start) * s.c + channel;
+        let window = Window { first, rows: rows.len(), columns: columns.len(), c: s.c, stride: s.w * s.c };
+        if means(window, x, y) {
+            continue;
+        }
         let count = NonZero::new((rows.len() * columns.len()) as u32).unwrap_or(NonZero::<u32>::MIN);
-        let first = part.start() * ROW;
-        for (block, y) in part.cut_mut(y, ROW).chunks_mut(SUMS).enumerate() {
+        for (block, y) in y.chunks_mut(SUMS).enumerate() {
             let mut sums = [0i32; SUMS];
             for run in s.runs(rows.clone(), columns.clone()) {
                 for x in x[run].chunks_exact(s.c) {
-                    for (sum, &x) in sums[..y.len()].iter_mut().zip(&x[first + block * SUMS..]) {
+                    for (sum, &x) in sums[..y.len()].iter_mut().zip(&x[channel + block * SUMS..]) {
                         *sum += x.into();
                     }
                 }
@@ -332,12 +338,12 @@ fn integer<T: Copy + Into<i32>>(
 
 /// Integer means of the windows of some rows, int8.
 pub fn average_i8(s: &AvgPoolI8, part: &impl Part, x: &[i8], y: &mut [i8]) {
-    integer(&s.geometry(), part, x, y, 1 << 7, |v| v as i8);
+    integer(&s.geometry(), part, x, y, 1 << 7, |v| v as i8, means);
 }
 
 /// Integer means of the windows of some rows, int16.
 pub fn average_i16(s: &AvgPoolI16, part: &impl Part, x: &[i16], y: &mut [i16]) {
-    integer(&s.geometry(), part, x, y, 1 << 15, |v| v as i16);
+    integer(&s.geometry(), part, x, y, 1 << 15, |v| v as i16, |_, _, _| false);
 }
 
 shape! {

@@ -14,8 +14,9 @@ use crate::arch::products::{TILE_COLUMNS, TILE_ROWS, ToI8};
 use crate::math::fixed::{Decay, EXP2, Exp2Neg};
 use core::arch::naked_asm;
 
-/// Values of int16 of a vector.
+/// Values of int16 and of int32 of a vector.
 const LANES: usize = 8;
+const LANES_I32: usize = 4;
 /// Channels that are summed together: the rows of a tile.
 const QUAD: usize = TILE_ROWS;
 
@@ -94,6 +95,38 @@ pub(in crate::arch) fn apply(
             apply_quad(k, values, row, columns, c, outputs, y);
         }
     }
+}
+
+/// See [`super::super::gram_row`].
+pub(in crate::arch) fn gram_row(k: &Kernel<'_>, decay: &Decay, i: usize, a: &mut [i32]) -> bool {
+    let n = i + 1;
+    let (Some(curve), true) = (decay.narrow, n >= LANES_I32 && a.len() == n && n <= k.m()) else { return false };
+    let (x, rows) = (k.row(k.l, i), k.l.get(k.first..).unwrap_or_default());
+    let table: *const u32 = EXP2.as_ptr().cast();
+    let mut pass = Gram {
+        norm: squared_norm(x),
+        minus_two: -2,
+        up: curve.up,
+        table,
+        steps: table.wrapping_add(1),
+        x: x.as_ptr(),
+        d: k.d,
+        width: k.width,
+        w: core::ptr::null(),
+        out: core::ptr::null_mut(),
+        quads: 0,
+        multiplier: curve.multiplier,
+        mask: EXP2_MASK,
+    };
+    // Where fewer than four landmarks are left, the last four.
+    let over = (n % LANES_I32 > 0).then_some((n - LANES_I32, 1));
+    for (j, quads) in [(0, n / LANES_I32)].into_iter().chain(over) {
+        let (Some(w), Some(out)) = (rows.get(j * k.width..), a.get_mut(j..)) else { return false };
+        (pass.w, pass.out, pass.quads) = (w.as_ptr(), out.as_mut_ptr(), quads);
+        // SAFETY: landmarks `j` to `j + 4 quads` exist, each with `d` values, and so do their places in `a`.
+        unsafe { gram_quads(&mut pass) };
+    }
+    true
 }
 
 /// Adds to `sums[m, d]` the products of the kernel values of up to [`Sums::MOST_VECTORS`] vectors of tokens, of which
@@ -288,6 +321,97 @@ impl Make {
         // fewer values than the panel rows.
         unsafe { make(self) };
     }
+}
+
+/// What [`gram_quads`] is told.
+#[repr(C)]
+struct Gram {
+    norm: i32,
+    minus_two: i32,
+    up: u32,
+    table: *const u32,
+    steps: *const u32,
+    x: *const i8,
+    d: usize,
+    width: usize,
+    w: *const i8,
+    out: *mut i32,
+    quads: usize,
+    multiplier: i32,
+    mask: u32,
+}
+
+/// The kernel of one landmark with one quad of landmarks after the other.
+#[unsafe(naked)]
+unsafe extern "C" fn gram_quads(gram: *mut Gram) {
+    // Sixteen channels of the landmark and of four others: their products, and the squares of the latter.
+    macro_rules! channels {
+        ($multiply:literal) => {
+            concat!(
+                "vctp.8 r9
+                vpstttt
+                vldrbt.u8 q0, [r11], #16
+                vldrbt.u8 q1, [r1], #16
+                vldrbt.u8 q2, [r3], #16
+                vldrbt.u8 q3, [r5], #16
+                vpst
+                vldrbt.u8 q4, [r7], #16
+                ",
+                channels!($multiply, "r0, q0, q1"),
+                channels!($multiply, "r8, q1, q1"),
+                channels!($multiply, "r2, q0, q2"),
+                channels!($multiply, "r10, q2, q2"),
+                channels!($multiply, "r4, q0, q3"),
+                channels!($multiply, "r12, q3, q3"),
+                channels!($multiply, "r6, q0, q4"),
+                channels!($multiply, "lr, q4, q4")
+            )
+        };
+        ($multiply:literal, $operands:literal) => {
+            concat!($multiply, " ", $operands, "\n")
+        };
+    }
+    naked_asm!(
+        isa!(),
+        "push {{r0, r4-r11, lr}}",
+        "vpush {{d8-d15}}",
+        "ldrd r2, r3, [r0, #44]",
+        "vdup.32 q7, r2",
+        "vdup.32 q6, r3",
+        "2:",
+        "ldr r9, [sp, #64]",
+        "ldr r11, [r9, #20]",
+        "ldrd r0, r1, [r9, #28]",
+        "ldr r2, [r9, #24]",
+        "add r3, r1, r0",
+        "add r5, r3, r0",
+        "add r7, r5, r0",
+        "add r0, r7",
+        "str r0, [r9, #32]",
+        "mov r9, r2",
+        channels!("vmladav.s8"),
+        "3:",
+        "subs r9, #16",
+        "ble 4f",
+        channels!("vmladava.s8"),
+        "b 3b",
+        "4:",
+        sums!(),
+        "ldr r9, [sp, #64]",
+        "ldm r9, {{r0, r2, r4, r6, r8}}",
+        "vadd.i32 q2, q1, r0",
+        "vmla.s32 q2, q0, r2",
+        values!("q2", "q0", "r4", "r6", "r8"),
+        "vrshr.u32 q0, q0, #15",
+        "vqmovnb.s32 q0, q0",
+        "ldrd r1, r3, [r9, #36]",
+        "vstrw.32 q0, [r1], #16",
+        "subs r3, #1",
+        "strd r1, r3, [r9, #36]",
+        "bne 2b",
+        "vpop {{d8-d15}}",
+        "pop {{r0, r4-r11, pc}}",
+    )
 }
 
 /// What [`add_quads`] is told.

@@ -1,8 +1,8 @@
 //! Ops that take each value by itself, copies, and sums over two slices.
 
 use super::{Scale, isa};
-use crate::arch::Sum;
 use crate::arch::products::{Output, ToI8, ToI16};
+use crate::arch::{Sum, Window};
 use crate::math::fixed::Requantise;
 use core::arch::naked_asm;
 
@@ -32,6 +32,93 @@ pub(in crate::arch) fn dot_i64(a: &[i32], b: &[i32]) -> i64 {
 pub(in crate::arch) fn squared_distance(a: &[i8], b: &[i8]) -> i32 {
     // SAFETY: both have that many values.
     unsafe { distance(a.as_ptr(), b.as_ptr(), a.len().min(b.len())) }
+}
+
+/// What [`window`] is told.
+#[repr(C)]
+struct Means {
+    c: usize,
+    columns: usize,
+    /// Bytes from the end of a row to the next.
+    step: usize,
+    /// Channels.
+    left: usize,
+    y: *mut i8,
+    x: *const i8,
+    /// What makes every sum positive, and half of the number of pixels.
+    offset: u32,
+    inverse: u32,
+    rows: usize,
+}
+
+/// See [`super::super::means`].
+#[inline(always)]
+pub(in crate::arch) fn means(s: Window, x: &[i8], y: &mut [i8]) -> bool {
+    let Window { first, rows, columns, c, stride } = s;
+    let (count, x) = (rows * columns, x.get(first..).unwrap_or_default());
+    let row = columns * c;
+    let inside = rows > 0 && row <= stride && (rows - 1) * stride + row - c + y.len() <= x.len();
+    // Up to 256 pixels have sums of 16 bits. The inverse is too large by less than 2^-32, which is less than what a
+    // sum lacks to the next multiple of so few pixels.
+    if !(2..=256).contains(&count) || !inside || y.is_empty() {
+        return false;
+    }
+    let pass = Means {
+        c,
+        columns,
+        step: stride - row,
+        left: y.len(),
+        y: y.as_mut_ptr(),
+        x: x.as_ptr(),
+        offset: (128 * count + count / 2) as u32,
+        inverse: u32::MAX / count as u32 + 1,
+        rows,
+    };
+    // SAFETY: these channels of all pixels of the window lie inside `x`.
+    unsafe { window(&pass) };
+    true
+}
+
+/// Eight channels at a time.
+#[unsafe(naked)]
+unsafe extern "C" fn window(means: *const Means) {
+    naked_asm!(
+        isa!(),
+        "push {{r4-r11, lr}}",
+        "mov r11, r0",
+        "ldm r11, {{r2, r3, r5, r6, r7, r8, r9, r10}}",
+        "vdup.32 q3, r10",
+        "movs r0, #128",
+        "1:",
+        "vmov.i32 q0, #0",
+        "mov r1, r8",
+        "ldr r4, [r11, #32]",
+        "vctp.16 r6",
+        "2:",
+        "dls lr, r3",
+        "3:",
+        "vpst",
+        "vldrbt.s16 q1, [r1]",
+        "vadd.i16 q0, q0, q1",
+        "add r1, r2",
+        "le lr, 3b",
+        "add r1, r5",
+        "subs r4, #1",
+        "bne 2b",
+        "vadd.i16 q0, q0, r9",
+        "vmovlb.u16 q1, q0",
+        "vmovlt.u16 q2, q0",
+        "vmulh.u32 q1, q1, q3",
+        "vmulh.u32 q2, q2, q3",
+        "vmovnt.i32 q1, q2",
+        "vsub.i16 q1, q1, r0",
+        "vpst",
+        "vstrbt.16 q1, [r7], #8",
+        "add r8, #8",
+        "subs r6, #8",
+        "bgt 1b",
+        "pop {{r4-r11, pc}}",
+    )
 }
 
 #[unsafe(naked)]
