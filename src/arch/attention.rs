@@ -99,47 +99,79 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    const LEAST_TOKENS: usize = 8;
+    /// Least tokens of a block; heads of twice as many landmarks have room to spare.
+    const FEW: usize = 8;
     const MOST_TOKENS: usize = 32;
 
-    /// Tokens of a block, of which kernel values take two bytes: a multiple of 8, for which the block takes
-    /// no more than the sums of the first pass do, if it can.
-    const fn tokens(self) -> usize {
+    /// Tokens of a block of the second pass, two values to a word: a multiple of 8, for which the block takes no more
+    /// than the sums of the first pass do, if it can.
+    pub(super) const fn tokens(self) -> usize {
         let Self { m, d } = self;
         let token = (m.div_ceil(4).saturating_add(d.div_ceil(4))).saturating_mul(2);
         let tokens = m.saturating_mul(d) / if token == 0 { 1 } else { token };
         let tokens = if tokens > Self::MOST_TOKENS { Self::MOST_TOKENS } else { tokens & !7 };
-        if tokens < Self::LEAST_TOKENS { Self::LEAST_TOKENS } else { tokens }
+        if tokens < Self::FEW { Self::FEW } else { tokens }
     }
 
-    /// Words of a block of rows of int16, as many as its tokens.
-    const fn block(self, row: usize) -> usize {
-        row.div_ceil(4).saturating_mul(2 * self.tokens())
+    /// Tokens of a block of the first pass, which has its sums in memory, too: a multiple of 4, no more than three for
+    /// four landmarks, if it can.
+    pub(super) const fn few_tokens(self) -> usize {
+        let (tokens, few) = (self.tokens(), (self.m - self.m.div_ceil(4)) & !3);
+        if few > tokens { tokens } else { larger(few, Self::FEW) }
     }
 
-    /// Words of norms, of a pair of rows and of a block of kernel values.
-    const fn shared(self) -> usize {
-        let norms = self.m.saturating_add(TILE_ROWS + self.tokens());
-        let pair = self.d.div_ceil(4).saturating_mul(2 * TILE_COLUMNS);
-        norms.saturating_add(pair).saturating_add(self.block(self.m))
+    /// Landmarks, with those that are missing in the last tile.
+    const fn landmarks(self) -> usize {
+        self.m.div_ceil(TILE_ROWS).saturating_mul(TILE_ROWS)
     }
 
-    /// Words of scratch of the first pass: also the tokens of a block.
+    /// Whether the second pass has all sums packed from the start. They are packed for each block anew where their memory
+    /// counts beside the rest.
+    pub(super) const fn packs_once(self) -> bool {
+        self.m < 2 * Self::FEW || self.tokens() == Self::MOST_TOKENS
+    }
+
+    /// Norms of the landmarks, those of the last tile that are missing too, and of a block of tokens.
+    const fn norms(self, tokens: usize) -> usize {
+        self.m.saturating_add(TILE_ROWS + tokens)
+    }
+
+    /// Words of scratch of the first pass.
     pub(crate) const fn accumulate(self) -> usize {
-        self.shared().saturating_add(self.block(self.d))
+        let Self { m, d } = self;
+        // Two values to a word: norms, a pair of rows, kernel values and the tokens of a block.
+        let tokens = self.few_tokens();
+        let quads = d.div_ceil(4).saturating_mul(2);
+        let pairs = self.norms(tokens).saturating_add(quads.saturating_mul(TILE_COLUMNS + tokens));
+        let pairs = pairs.saturating_add(self.landmarks().saturating_mul(tokens / 2));
+        // One to a word: norms, kernel values and a tile of rows or the packed values of a block.
+        let tokens = tokens_of_words(tokens);
+        let rows = d.saturating_mul(if tokens / 2 > TILE_ROWS { tokens / 2 } else { TILE_ROWS });
+        larger(pairs, m.saturating_add(self.landmarks().saturating_mul(tokens)).saturating_add(rows))
     }
 
-    /// Words of scratch of the second pass: also the widened landmarks and the packed sums.
+    /// Words of scratch of the second pass.
     pub(crate) const fn apply(self) -> usize {
-        let landmarks = self.m.div_ceil(4).saturating_mul(4);
-        let row = self.d.div_ceil(4).saturating_mul(2);
-        self.shared().saturating_add(landmarks.saturating_mul(row).saturating_mul(2))
+        let Self { m, d } = self;
+        let landmarks = self.landmarks();
+        // Two values to a word: norms, a pair of rows, kernel values, widened landmarks and packed sums.
+        let quads = d.div_ceil(4).saturating_mul(2);
+        let pairs = self.norms(self.tokens()).saturating_add(landmarks.saturating_mul(self.tokens() / 2));
+        let pairs = pairs.saturating_add(quads.saturating_mul(landmarks.saturating_add(TILE_COLUMNS)));
+        let pairs = pairs.saturating_add(landmarks.saturating_mul(if self.packs_once() { quads } else { 1 }));
+        // One to a word, but for the sums: norms, kernel values, a tile of rows and packed sums.
+        let values = m.saturating_mul(1 + tokens_of_words(self.tokens()));
+        larger(pairs, values.saturating_add(d.saturating_mul(TILE_ROWS + m.div_ceil(2))))
     }
+}
 
-    /// Tokens of a block on a core that packs so many kernel values into a word.
-    pub(super) const fn tokens_of(self, pack: usize) -> usize {
-        self.tokens() * pack / 2
-    }
+/// Tokens of a block on a core that has one kernel value to a word, where those with two have `tokens`.
+pub(super) const fn tokens_of_words(tokens: usize) -> usize {
+    larger(tokens / 2, Plan::FEW)
+}
+
+const fn larger(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
 }
 
 /// The next `n` words of `scratch`.

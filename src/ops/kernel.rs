@@ -873,7 +873,7 @@ mod tests {
     #[test]
     fn both_passes_are_the_plain_ones_whatever_the_shape() {
         for (n, heads) in [(1, 1), (4, 2), (37, 1), (530, 2)] {
-            for (m, d) in [(1, 1), (2, 3), (5, 8), (9, 5), (16, 32), (49, 7)] {
+            for (m, d) in [(1, 1), (2, 3), (4, 40), (5, 8), (17, 5), (9, 5), (16, 32), (49, 7)] {
                 for (multiplier, shift) in [exponent(0.02), exponent(0.3), exponent(2e-5), (i32::MAX, 16), (3, 20)] {
                     let (tokens, landmarks) = (n * heads * d, m * heads * d);
                     let (q, l, v) = (ints("q", tokens), ints("l", landmarks), ints("v", tokens));

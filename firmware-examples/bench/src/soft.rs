@@ -97,14 +97,17 @@ impl Soft {
 
     /// Bytes of everything between the inputs and the output, in the places of [`Self::run`].
     const fn scratch(&self) -> usize {
-        let (accumulate, factor) = (self.accumulate().signature(), self.factor().signature());
-        let (solve, narrow) = (self.solve().signature(), self.narrow().signature());
+        let accumulate = self.accumulate().signature();
         let first = room(accumulate.output(0)) + room(accumulate.output(1));
-        let factors = room(solve.output(0)) + room(factor.output(0));
-        let second = factors + larger(room(factor.output(1)), room(solve.output(2)));
-        let third = self.work() + room(narrow.output(1));
-        let shared = room(self.pool().signature().output(0)) + room(solve.output(1));
-        shared + larger(first, larger(second, third))
+        let rest = self.before_exponents() + room(self.solve().signature().output(1));
+        room(self.pool().signature().output(0)) + larger(first, rest)
+    }
+
+    /// Bytes of the solution and of what comes and goes beside it, up to the exponents.
+    const fn before_exponents(&self) -> usize {
+        let (factor, solve) = (self.factor().signature(), self.solve().signature());
+        let factors = room(factor.output(0)) + larger(room(factor.output(1)), room(solve.output(2)));
+        larger(room(solve.output(0)) + factors, self.work() + room(self.narrow().signature().output(1)))
     }
 
     /// Bytes of the solution, which make room for the scratch of the second pass.
@@ -119,15 +122,18 @@ impl Soft {
 
         let landmarks = memory.take(pool.signature().output(0));
         measure(meter, "landmarks", || pool::average_i8(&pool, q, landmarks));
-        let e = memory.take(solve.signature().output(1));
         {
-            // What is made in place of the first of these is `x`.
             let mut memory = memory.scope();
             let w = memory.take(accumulate.signature().output(0));
-            {
-                let scratch = memory.scope().take(accumulate.signature().output(1));
-                measure(meter, "first pass", || kernel::accumulate_i8(&accumulate, q, landmarks, v, w, scratch));
-            }
+            let scratch = memory.take(accumulate.signature().output(1));
+            measure(meter, "first pass", || kernel::accumulate_i8(&accumulate, q, landmarks, v, w, scratch));
+        }
+        let mut before = memory.part(self.before_exponents());
+        let e = memory.take(solve.signature().output(1));
+        {
+            // `w` is where the first pass left it, and the solution takes its place.
+            let mut memory = before.scope();
+            let w = memory.take(solve.signature().output(0));
             let f = memory.take(factor.signature().output(0));
             measure(meter, "Gram matrix", || gram::triangle_i8(&gram, landmarks, f));
             {
@@ -137,9 +143,8 @@ impl Soft {
             let scratch = memory.take(solve.signature().output(2));
             measure(meter, "substitutions", || solve::solve_q26(&solve, f, &[], w, e, scratch));
         }
-        // The solution is where `w` was, and after it the scratch of the second pass.
-        let mut work = memory.part(self.work());
-        let u = memory.take(narrow.signature().output(1));
+        let mut work = before.part(self.work());
+        let u = before.take(narrow.signature().output(1));
         {
             let x = work.scope().take(solve.signature().output(0));
             measure(meter, "int16", || solve::narrow_i16(&narrow, x, e, u));

@@ -71,6 +71,7 @@ pub const WORKLOADS: &[Workload] = &[
     odd("soft-1-1x1", soft_of(1, 1, 1, 0)),
     odd("soft-25-9x5", soft_of(5, 3, 5, 0)),
     odd("soft-49-1x31", soft_of(7, 1, 31, 0)),
+    odd("soft-49-4x40", soft_of(7, 2, 40, 0)),
     odd("soft-81-25x6", soft_of(9, 5, 6, 0)),
     odd("soft-529-9x33", soft_of(23, 3, 33, 1)),
 ];

@@ -20,7 +20,7 @@ const KERNEL_STEP: usize = TILE_ROWS * TILE_ROWS / PACK;
 /// `sums[m, d] += K1^T v` over at most 512 tokens.
 pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], mut scratch: &mut [i32]) {
     let (m, d, plan) = (k.m(), k.d, Plan { m: k.m(), d: k.d });
-    let (row, most) = (Dsp::row_words(d), plan.tokens_of(PACK));
+    let (row, most) = (Dsp::row_words(d), plan.few_tokens());
     let scratch = &mut scratch;
     let (l_norms, q_norms) = (next(scratch, m.next_multiple_of(TILE_COLUMNS)), next(scratch, most));
     let (pair, values) =
@@ -56,21 +56,20 @@ pub(in crate::arch) fn apply(
     mut scratch: &mut [i32],
 ) {
     let (m, d, plan) = (k.m(), k.d, Plan { m: k.m(), d: k.d });
-    let (row, most, landmarks) = (Dsp::row_words(d), plan.tokens_of(PACK), m.next_multiple_of(TILE_ROWS));
+    let (row, most, landmarks) = (Dsp::row_words(d), plan.tokens(), m.next_multiple_of(TILE_ROWS));
     let scratch = &mut scratch;
     let (l_norms, pair) = (next(scratch, landmarks), next(scratch, TILE_COLUMNS * row));
     let (values, panel) = (next(scratch, most * landmarks / PACK), next(scratch, landmarks * row));
     // For each pair of channels the words of both alternate.
     let column = TILE_COLUMNS * landmarks / PACK;
-    let packed = next(scratch, d.div_ceil(TILE_COLUMNS) * column);
+    let pairs = if plan.packs_once() { d.div_ceil(TILE_COLUMNS) } else { 1 };
+    let packed = next(scratch, pairs * column);
     let maker = Maker::new(k);
     maker.widen(k.l, panel, l_norms);
-    for (c, packed) in (0..d).step_by(TILE_COLUMNS).zip(packed.chunks_exact_mut(column.max(1))) {
-        let u = |j: usize, c: usize| if j < m && c < d { u.get(j * d + c).copied().unwrap_or(0) } else { 0 };
-        for (j, words) in (0..m).step_by(PACK).zip(packed.as_chunks_mut::<TILE_COLUMNS>().0) {
-            *words = [c, c + 1].map(|c| pack(u(j, c), u(j + 1, c)));
+    if plan.packs_once() {
+        for (c, packed) in (0..d).step_by(TILE_COLUMNS).zip(packed.chunks_exact_mut(column.max(1))) {
+            pack_channels(u, d, c, packed);
         }
-        packed.iter_mut().skip(m.div_ceil(PACK) * TILE_COLUMNS).for_each(|word| *word = 0);
     }
     let block = TILE_ROWS * landmarks / PACK;
     for (q, y) in q.chunks(most * k.width).zip(y.chunks_mut(most * k.width)) {
@@ -82,9 +81,30 @@ pub(in crate::arch) fn apply(
             maker.make(panel, l_norms, pair, pair_norms(pair), values.get_mut(at..).unwrap_or_default());
         }
         let Some(values) = values.get(..tokens.div_ceil(TILE_ROWS) * block) else { return };
-        for (c, packed) in (0..d).step_by(TILE_COLUMNS).zip(packed.chunks_exact(column.max(1))) {
+        for c in (0..d).step_by(TILE_COLUMNS) {
+            let at = if plan.packs_once() { c / TILE_COLUMNS * column } else { 0 };
+            let Some(packed) = packed.get_mut(at..).and_then(|packed| packed.get_mut(..column)) else { return };
+            if !plan.packs_once() {
+                pack_channels(u, d, c, packed);
+            }
             apply_pair(k, values, block, packed, c, outputs, y);
         }
+    }
+}
+
+/// Packs channels `c` and `c + 1` of `u[_, d]`, two rows to a word; what is missing is zero.
+#[inline(never)]
+fn pack_channels(u: &[i16], d: usize, c: usize, packed: &mut [i32]) {
+    let rows = (c..).step_by(PACK * d);
+    for (words, at) in packed.as_chunks_mut::<TILE_COLUMNS>().0.iter_mut().zip(rows) {
+        let both = if c + 1 < d { u.get(at..at + d + TILE_COLUMNS) } else { None };
+        *words = if let Some(&[a, b, .., a_next, b_next]) = both {
+            [pack(a, a_next), pack(b, b_next)]
+        } else {
+            let value =
+                |row: usize, i: usize| if c + i < d { u.get(at + row * d + i).copied().unwrap_or(0) } else { 0 };
+            [0, 1].map(|i| pack(value(0, i), value(1, i)))
+        };
     }
 }
 

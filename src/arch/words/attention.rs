@@ -2,22 +2,20 @@
 //! multiply is int16, read as it is.
 
 use super::{Sums, Words, sums, sums_i16};
-use crate::arch::attention::{Kernel, Outputs, Plan, next};
+use crate::arch::attention::{Kernel, Outputs, Plan, next, tokens_of_words};
 use crate::arch::products::{Core, TILE_ROWS};
 use crate::math::fixed::Decay;
 
-/// Kernel values of a word.
-const PACK: usize = 1;
 /// Values of a word of columns.
 const COLUMN_PACK: usize = 2;
 
 /// `sums[m, d] += K1^T v` over at most 512 tokens.
 pub(crate) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], mut scratch: &mut [i32]) {
     let (m, d) = (k.m(), k.d);
-    let most = Plan { m, d }.tokens_of(PACK);
+    let most = tokens_of_words(Plan { m, d }.few_tokens());
     let scratch = &mut scratch;
     let (l_norms, values) = (next(scratch, m), next(scratch, m.next_multiple_of(TILE_ROWS) * most));
-    let panel = next(scratch, most * d);
+    let panel = next(scratch, d * TILE_ROWS.max(most / COLUMN_PACK));
     let maker = Maker::new(k, l_norms);
     for (q, v) in q.chunks(most * k.width).zip(v.chunks(most * k.width)) {
         let tokens = (q.len() / k.width).next_multiple_of(TILE_ROWS);
@@ -44,7 +42,7 @@ pub(crate) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], m
 /// `y = K1 u` for `u[m, d]` and the head's channels of `y[_, width]`.
 pub(crate) fn apply(k: &Kernel<'_>, q: &[i8], u: &[i16], outputs: Outputs<'_>, y: &mut [i8], mut scratch: &mut [i32]) {
     let (m, d) = (k.m(), k.d);
-    let most = Plan { m, d }.tokens_of(PACK);
+    let most = tokens_of_words(Plan { m, d }.tokens());
     let scratch = &mut scratch;
     let (l_norms, values) = (next(scratch, m), next(scratch, m * most));
     let column = m.div_ceil(COLUMN_PACK);
