@@ -62,15 +62,11 @@ pub(in crate::arch) fn apply(
     let (values, panel) = (next(scratch, most * landmarks / PACK), next(scratch, landmarks * row));
     // For each pair of channels the words of both alternate.
     let column = TILE_COLUMNS * landmarks / PACK;
-    let pairs = if plan.packs_once() { d.div_ceil(TILE_COLUMNS) } else { 1 };
-    let packed = next(scratch, pairs * column);
+    let packs_once = plan.packs_once();
+    let packed = next(scratch, if packs_once { d.div_ceil(TILE_COLUMNS) } else { 1 } * column);
     let maker = Maker::new(k);
     maker.widen(k.l, panel, l_norms);
-    if plan.packs_once() {
-        for (c, packed) in (0..d).step_by(TILE_COLUMNS).zip(packed.chunks_exact_mut(column.max(1))) {
-            pack_channels(u, d, c, packed);
-        }
-    }
+    let mut is_packed = false;
     let block = TILE_ROWS * landmarks / PACK;
     for (q, y) in q.chunks(most * k.width).zip(y.chunks_mut(most * k.width)) {
         let tokens = q.len() / k.width;
@@ -82,30 +78,61 @@ pub(in crate::arch) fn apply(
         }
         let Some(values) = values.get(..tokens.div_ceil(TILE_ROWS) * block) else { return };
         for c in (0..d).step_by(TILE_COLUMNS) {
-            let at = if plan.packs_once() { c / TILE_COLUMNS * column } else { 0 };
+            let at = if packs_once { c / TILE_COLUMNS * column } else { 0 };
             let Some(packed) = packed.get_mut(at..).and_then(|packed| packed.get_mut(..column)) else { return };
-            if !plan.packs_once() {
+            if !is_packed {
                 pack_channels(u, d, c, packed);
             }
             apply_pair(k, values, block, packed, c, outputs, y);
         }
+        is_packed = packs_once;
     }
 }
 
 /// Packs channels `c` and `c + 1` of `u[_, d]`, two rows to a word; what is missing is zero.
 #[inline(never)]
 fn pack_channels(u: &[i16], d: usize, c: usize, packed: &mut [i32]) {
-    let rows = (c..).step_by(PACK * d);
-    for (words, at) in packed.as_chunks_mut::<TILE_COLUMNS>().0.iter_mut().zip(rows) {
-        let both = if c + 1 < d { u.get(at..at + d + TILE_COLUMNS) } else { None };
-        *words = if let Some(&[a, b, .., a_next, b_next]) = both {
-            [pack(a, a_next), pack(b, b_next)]
-        } else {
-            let value =
-                |row: usize, i: usize| if c + i < d { u.get(at + row * d + i).copied().unwrap_or(0) } else { 0 };
-            [0, 1].map(|i| pack(value(0, i), value(1, i)))
-        };
+    let ((pairs, _), rows) = (packed.as_chunks_mut::<TILE_COLUMNS>(), u.get(c..).unwrap_or_default());
+    let both = c + 1 < d;
+    // Those with both channels of both rows, or more than there is room for.
+    let whole = if both { (rows.len() + d - TILE_COLUMNS) / (PACK * d) } else { 0 };
+    let (inside, rest) = pairs.split_at_mut(whole.min(pairs.len()));
+    if !inside.is_empty() {
+        // SAFETY: reads two values of each of so many pairs of rows and writes as many words.
+        unsafe { pack_two(rows.as_ptr(), d * size_of::<i16>(), inside.len(), inside.as_mut_ptr()) };
     }
+    let mut i = whole * PACK * d;
+    for pair in rest {
+        *pair = [pack_one(rows, d, i), if both { pack_one(rows, d, i + 1) } else { 0 }];
+        i += PACK * d;
+    }
+}
+
+/// Packs value `i` and the one `d` after it; what is missing is zero.
+#[inline(never)]
+fn pack_one(values: &[i16], d: usize, i: usize) -> i32 {
+    let value = |i: usize| values.get(i).copied().unwrap_or(0);
+    pack(value(i), value(i + d))
+}
+
+/// Packs two values of each of `2 n` rows, `row` bytes apart, those of two rows into a word; `n > 0`.
+#[unsafe(naked)]
+unsafe extern "C" fn pack_two(u: *const i16, row: usize, n: usize, to: *mut [i32; TILE_COLUMNS]) {
+    naked_asm!(
+        isa!(),
+        "push {{r4-r6, lr}}",
+        "add lr, r3, r2, lsl #3",
+        "1:",
+        "ldr r4, [r0, r1]",
+        "ldr r2, [r0]",
+        "add r0, r0, r1, lsl #1",
+        "pkhbt r5, r2, r4, lsl #16",
+        "pkhtb r6, r4, r2, asr #16",
+        "strd r5, r6, [r3], #8",
+        "cmp r3, lr",
+        "bne 1b",
+        "pop {{r4-r6, pc}}",
+    )
 }
 
 /// The results of channels `c` and `c + 1`, if there is a second, of every block of kernel values.
