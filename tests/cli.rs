@@ -739,7 +739,7 @@ fn presets_are_files() {
     let listed = says(place.path(), &["presets"]);
     assert!(listed.contains("fashion-nano ") && listed.contains("soft_huge"));
     let camera = listed.lines().find(|line| line.contains("camera-224")).unwrap();
-    assert!(camera.contains(" 153.3 KiB "), "{camera}");
+    assert!(camera.contains(" 152.4 KiB "), "{camera}");
     let shown = says(place.path(), &["presets", "--show", "watch-nano"]);
     fs::write(place.path().join("mine.toml"), &shown).unwrap();
     let error = error(place.path(), &["train", "mine.toml", "--data", "data"]);
