@@ -104,6 +104,8 @@ fn a_firmware_in_c_computes_what_the_host_computes() {
 #[test]
 fn cmake_makes_the_same_firmware() {
     let build = target_dir().join("cmake");
+    // CMake takes no folder that was made elsewhere.
+    let _ = fs::remove_dir_all(&build);
     let cargo = format!("-DSOFTEDGE_CARGO={}/tools/bare-cargo", env!("CARGO_MANIFEST_DIR"));
     let target = format!("-DSOFTEDGE_CARGO_TARGET_DIR={}", target_dir().display());
     let mut configure = Command::new("cmake");
