@@ -214,7 +214,8 @@ pub(super) fn least_arena(program: &Program) -> usize {
     live_peak(&groups(program, &lifetimes(program)).1)
 }
 
-fn lifetimes(program: &Program) -> Vec<Option<Range<usize>>> {
+/// When each tensor is alive, as [`Plan::lifetime`] says.
+pub(super) fn lifetimes(program: &Program) -> Vec<Option<Range<usize>>> {
     let mut lives: Vec<Option<Range<usize>>> = vec![None; program.tensors.len()];
     let mut touch = |id: TensorId, moment: usize| {
         if program.tensor(id).space() == Space::Arena {

@@ -13,7 +13,7 @@
 //! Which layers are cut, and into how many strips, is chosen for the whole Program at once: for every arena
 //! that some choice leads to, dynamic programming finds the fewest bytes of file.
 
-use super::plan::{least_arena, live_bytes};
+use super::plan::{least_arena, lifetimes, live_bytes};
 use super::{ALIGN, Kind, Node, Op, Plan, Program, Role, Space, Tensor, TensorId};
 use alloc::collections::BTreeMap;
 use alloc::format;
@@ -41,14 +41,20 @@ pub fn in_strips(program: &Program) -> Program {
     if program.tensors.iter().any(|t| matches!(t.role, Role::Part { .. })) {
         return program.clone();
     }
-    // Neither the contents of constants nor names are needed to choose.
-    let mut bare = program.clone();
-    for t in &mut bare.tensors {
-        (t.name, t.data) = Default::default();
-    }
+    let mut best = program.clone();
+    // The contents of constants need not be copied to every candidate.
+    let data: Vec<Vec<u8>> = best.tensors.iter_mut().map(|t| core::mem::take(&mut t.data)).collect();
+    best = best_of(best);
+    best.tensors.iter_mut().zip(data).for_each(|(t, data)| t.data = data);
+    best
+}
+
+/// The best that [`in_strips`] finds.
+fn best_of(program: Program) -> Program {
     let cost = |p: &Program| RAM_WEIGHT * Plan::new(p).size(Space::Arena) + record_bytes(p);
-    let mut best = (cost(&bare), program.clone());
-    for (least, cuts) in choices(&bare) {
+    let choices = choices(&program);
+    let mut best = (cost(&program), program.clone());
+    for (least, cuts) in choices {
         // No plan is smaller than what is alive.
         if least >= best.0 {
             break;
@@ -90,7 +96,7 @@ const PLANNED: usize = 32;
 
 /// What may be cut: sets of cuts and the least that each costs, best first.
 fn choices(program: &Program) -> Vec<(usize, Vec<Cut>)> {
-    let live = live_bytes(program);
+    let (live, lives) = (live_bytes(program), lifetimes(program));
     let cuttable = |i: usize| Rows::of(&program.nodes[i].op).is_some();
     let floor = (0..live.len()).filter(|&i| !cuttable(i)).map(|i| live[i]).max().unwrap_or(0);
     let mut cuts: Vec<Vec<Cut>> = vec![Vec::new(); live.len()];
@@ -101,7 +107,7 @@ fn choices(program: &Program) -> Vec<(usize, Vec<Cut>)> {
             }
             let highest = live[first..end].iter().max().copied().unwrap_or(0);
             if highest > floor {
-                cuts[first].extend(ways(program, first..end).into_iter().filter(|cut| cut.peak < highest));
+                cuts[first].extend(ways(program, &lives, first..end).into_iter().filter(|cut| cut.peak < highest));
             }
         }
     }
@@ -148,8 +154,8 @@ fn within(arena: usize, live: &[usize], cuts: &[Vec<Cut>]) -> Option<(usize, Vec
 }
 
 /// All ways to cut these layers.
-fn ways(program: &Program, nodes: Range<usize>) -> Vec<Cut> {
-    let alone = alone(program, nodes.clone());
+fn ways(program: &Program, lives: &[Option<Range<usize>>], nodes: Range<usize>) -> Vec<Cut> {
+    let alone = alone(program, lives, nodes.clone());
     let whole = record_bytes(&alone);
     let Some(run) = Run::new(&alone, 0..nodes.len()) else { return Vec::new() };
     let way = |rows: usize| {
@@ -161,25 +167,11 @@ fn ways(program: &Program, nodes: Range<usize>) -> Vec<Cut> {
 }
 
 /// A Program of these nodes alone: what is alive before them comes in, what is alive after them goes out.
-fn alone(program: &Program, nodes: Range<usize>) -> Program {
-    let mut used: Vec<Option<Range<usize>>> = vec![None; program.tensors.len()];
-    let mut touch = |id: TensorId, moment: usize| {
-        let moments = used[id.index()].get_or_insert(moment..moment);
-        *moments = moments.start.min(moment)..moments.end.max(moment);
-    };
-    program.inputs.iter().for_each(|&id| touch(id, 0));
-    for (i, node) in program.nodes.iter().enumerate() {
-        node.ins.iter().chain(&node.outs).flatten().for_each(|&id| touch(id, i + 1));
-    }
-    program.outputs.iter().for_each(|&id| touch(id, program.nodes.len() + 1));
+fn alone(program: &Program, lives: &[Option<Range<usize>>], nodes: Range<usize>) -> Program {
     let alive_across = |moment: usize| {
-        let across = |(i, used): (usize, &Option<Range<usize>>)| {
-            let used = used.as_ref()?;
-            let id = TensorId(i as u16);
-            let activation = program.tensor(id).role == Role::Activation;
-            (activation && used.start < moment && moment <= used.end).then_some(id)
-        };
-        used.iter().enumerate().filter_map(across).collect::<Vec<_>>()
+        let across = |life: &Option<Range<usize>>| life.as_ref().is_some_and(|l| l.start < moment && moment < l.end);
+        let ids = lives.iter().enumerate().filter(|(_, life)| across(life));
+        ids.map(|(i, _)| TensorId(i as u16)).collect()
     };
     Program {
         tensors: program.tensors.clone(),
@@ -422,11 +414,11 @@ impl Run {
             let node = &program.nodes[layer.node];
             let y = node.outs[0]?;
             let inner = self.inner.contains(&y);
-            let rows = wanted.remove(&y);
-            let rows = if inner {
-                rows?
-            } else {
-                rows.filter(|rows| *rows != target).map_or(Some(target.clone()), |_| None)?
+            // What is read elsewhere is made once, so all here read the same rows of it.
+            let rows = match wanted.remove(&y) {
+                Some(rows) if inner || rows == target => rows,
+                None if !inner => target.clone(),
+                _ => return None,
             };
             let strip = layer.strip(&rows, !inner)?;
             for &x in node.ins[..layer.how.inputs].iter().flatten() {
