@@ -163,38 +163,33 @@ pub(super) fn unpack_int4_row(w: &[u8], to: &mut [i32]) {
     }
 }
 
-/// How weights are stored: int8, int16, or int4 in bytes.
-pub(crate) trait Stored: Copy {
+/// Words that `k` weights of int4 take, unpacked in whole blocks.
+#[cfg_attr(
+    not(any(test, cortex_m = "v6", cortex_m = "v7", cortex_m = "helium", target_arch = "riscv32")),
+    allow(dead_code)
+)]
+pub(super) const fn unpacked_int4_words(k: usize) -> usize {
+    k.div_ceil(INT4) * (INT4 / size_of::<i32>())
+}
+
+/// How weights are stored: int8, int16, or int4 in bytes. Numbers lie one by one.
+pub(crate) trait Stored: Copy + Into<i32> {
     /// Elements of a row of `k`.
-    fn row(k: usize) -> usize;
+    #[inline(always)]
+    fn row(k: usize) -> usize {
+        k
+    }
 
     /// The sum of the products of `x` with a row of as many.
-    fn dot(x: &[i8], w: &[Self]) -> i32;
-}
-
-impl Stored for i8 {
-    #[inline(always)]
-    fn row(k: usize) -> usize {
-        k
-    }
-
     #[inline(always)]
     fn dot(x: &[i8], w: &[Self]) -> i32 {
-        x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum()
+        x.iter().zip(w).map(|(&x, &w)| i32::from(x) * w.into()).sum()
     }
 }
 
-impl Stored for i16 {
-    #[inline(always)]
-    fn row(k: usize) -> usize {
-        k
-    }
+impl Stored for i8 {}
 
-    #[inline(always)]
-    fn dot(x: &[i8], w: &[Self]) -> i32 {
-        x.iter().zip(w).map(|(&x, &w)| i32::from(x) * i32::from(w)).sum()
-    }
-}
+impl Stored for i16 {}
 
 impl Stored for u8 {
     #[inline(always)]

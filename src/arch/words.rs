@@ -7,7 +7,7 @@ use super::depthwise::Finish;
 use super::depthwise::{self, QUAD, Taps};
 #[cfg(cortex_m = "v7")]
 use super::products::Scale;
-use super::products::{Columns, Core, INT4, Multiply, Output, Pair, Stored, TILE_ROWS, unpack_int4_row};
+use super::products::{Columns, Core, Multiply, Output, Pair, Stored, TILE_ROWS, unpack_int4_row, unpacked_int4_words};
 
 #[cfg(any(test, cortex_m))]
 pub(super) mod attention;
@@ -120,7 +120,7 @@ impl Weight for u8 {
 
     #[inline(always)]
     fn space_words(k: usize) -> usize {
-        k.div_ceil(INT4) * INT4 / size_of::<i32>()
+        unpacked_int4_words(k)
     }
 
     #[inline(always)]

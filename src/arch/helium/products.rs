@@ -4,7 +4,7 @@
 use super::{Scale, VECTOR, copy_interleaved, isa};
 use crate::arch::cortex_m_dsp::Dsp;
 use crate::arch::products::{
-    self, Channel, Channels, INT4, Output, Rows, Shape, Stored, TILE_COLUMNS, TILE_ROWS, unpack_int4_row,
+    self, Channel, Channels, Output, Rows, Shape, Stored, TILE_COLUMNS, TILE_ROWS, unpack_int4_row, unpacked_int4_words,
 };
 use crate::math::fixed::Requantise;
 use core::arch::naked_asm;
@@ -141,7 +141,7 @@ impl Bytes for i8 {
 impl Bytes for u8 {
     #[inline(always)]
     fn words(k: usize) -> usize {
-        k.div_ceil(INT4) * INT4 / size_of::<i32>()
+        unpacked_int4_words(k)
     }
 
     #[inline(always)]
@@ -217,9 +217,9 @@ fn run<W: Bytes, O: Output>(
             }
             tiles.y = y.as_mut_ptr().cast();
             tiles.results = rows_here * TILE_COLUMNS;
-            // SAFETY: each `w` has `k` values, or whole blocks of as many. The panel has as many tiles as results need: no more rows were asked
-            // for. `y` starts at the pair's column of the first of `rows_here` rows, each of `n` elements that are as
-            // wide as is stored.
+            // SAFETY: each `w` has `k` values, or whole blocks of as many. The panel has as many tiles as results
+            // need: no more rows were asked for. `y` starts at the pair's column of the first of `rows_here` rows,
+            // each of `n` elements that are as wide as is stored.
             unsafe {
                 match size_of::<O::T>() {
                     1 => tiles_i8(&mut tiles),
