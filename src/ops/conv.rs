@@ -396,27 +396,12 @@ shapes! {
 macro_rules! to_i8 {
     ($($Name:ident, $Width:ident, $forward:ident($W:ty);)*) => {$(
         impl $Name {
-            /// The same convolution in f32.
-            pub const fn geometry(&self) -> Conv {
-                Conv::from_words(&self.to_words())
-            }
-
             /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, a patch, scratch.
             pub const fn signature(&self) -> Signature {
                 if self.lo < -128 || self.hi > 127 || self.lo > self.hi || self.zero < -128 || self.zero > 127 {
                     return Signature::invalid("the output range of an int8 convolution leaves int8");
                 }
                 integer_signature(&self.geometry(), self.zero_in, Width::$Width, DType::I8)
-            }
-
-            /// Rows that can be computed by themselves: the pixels of the output, each head by itself.
-            pub const fn rows(&self) -> usize {
-                self.geometry().products().rows
-            }
-
-            /// Multiply-accumulates.
-            pub const fn macs(&self) -> u64 {
-                self.geometry().macs()
             }
         }
 
@@ -492,24 +477,9 @@ shapes! {
 macro_rules! to_i16 {
     ($($Name:ident, $Width:ident, $forward:ident($W:ty);)*) => {$(
         impl $Name {
-            /// The same convolution in f32.
-            pub const fn geometry(&self) -> Conv {
-                Conv::from_words(&self.to_words())
-            }
-
             /// Inputs `x, w, bias, multiplier, shift`; outputs `y`, a patch, scratch.
             pub const fn signature(&self) -> Signature {
                 integer_signature(&self.geometry(), self.zero_in, Width::$Width, DType::I16)
-            }
-
-            /// Rows that can be computed by themselves: the pixels of the output, each head by itself.
-            pub const fn rows(&self) -> usize {
-                self.geometry().products().rows
-            }
-
-            /// Multiply-accumulates.
-            pub const fn macs(&self) -> u64 {
-                self.geometry().macs()
             }
         }
 
@@ -537,6 +507,29 @@ to_i16! {
     ConvI16W4, Int4, forward_i16_w4(u8);
     ConvI16W16, Int16, forward_i16_w16(i16);
 }
+
+macro_rules! convolutions {
+    ($($Name:ident)*) => {$(
+        impl $Name {
+            /// The same convolution in f32.
+            pub const fn geometry(&self) -> Conv {
+                Conv::from_words(&self.to_words())
+            }
+
+            /// Rows that can be computed by themselves: the pixels of the output, each head by itself.
+            pub const fn rows(&self) -> usize {
+                self.geometry().products().rows
+            }
+
+            /// Multiply-accumulates.
+            pub const fn macs(&self) -> u64 {
+                self.geometry().macs()
+            }
+        }
+    )*};
+}
+
+convolutions! { ConvI8 ConvI8W4 ConvI8W16 ConvI16 ConvI16W4 ConvI16W16 }
 
 const fn integer_signature(s: &Conv, zero_in: i32, w: Width, y: DType) -> Signature {
     if let Some(why) = s.reason() {
