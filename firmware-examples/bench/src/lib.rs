@@ -27,6 +27,23 @@ use softedge::engine::Aligned;
 /// Bytes of memory for a model's file and its arena: what is left of half a megabyte beside a stack.
 pub const MODEL_MEMORY: usize = 480 << 10;
 
+/// Makes a program of `serve`, which reads standard input and writes standard output.
+#[cfg(target_os = "none")]
+#[macro_export]
+macro_rules! program {
+    ($serve:ident) => {
+        #[cfg(target_arch = "arm")]
+        use cortex_m_rt::entry;
+        #[cfg(target_arch = "riscv32")]
+        use riscv_rt::entry;
+
+        #[entry]
+        fn main() -> ! {
+            semihosting::process::exit(i32::from($serve().is_err()))
+        }
+    };
+}
+
 /// Runs the measured parts of a workload.
 pub trait Meter {
     /// Runs `work`; a workload of one part calls it "".

@@ -5,25 +5,12 @@
 #![no_main]
 
 use bench::{MEMORY, Meter, WORKLOADS, count, data};
-#[cfg(target_arch = "arm")]
-use cortex_m_rt::entry;
-#[cfg(target_arch = "riscv32")]
-use riscv_rt::entry;
-use semihosting::{
-    io::{self, Read, Write},
-    process,
-};
+use semihosting::io::{self, Read, Write};
 use softedge::engine::Arena;
 
 static ARENA: Arena<MEMORY> = Arena::new();
 
-#[entry]
-fn main() -> ! {
-    match serve() {
-        Ok(()) => process::exit(0),
-        Err(_) => process::exit(1),
-    }
-}
+bench::program!(serve);
 
 fn serve() -> io::Result<()> {
     let (mut requests, mut answers) = (io::stdin()?, io::stdout()?);

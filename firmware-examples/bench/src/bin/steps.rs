@@ -5,27 +5,14 @@
 #![no_main]
 
 use bench::{MODEL_MEMORY, count};
-#[cfg(target_arch = "arm")]
-use cortex_m_rt::entry;
-#[cfg(target_arch = "riscv32")]
-use riscv_rt::entry;
-use semihosting::{
-    io::{self, Read, Write},
-    process,
-};
+use semihosting::io::{self, Read, Write};
 use softedge::engine::{Arena, Integers, Loaded};
 use softedge::format::View;
 use softedge::program::Space;
 
 static ARENA: Arena<MODEL_MEMORY> = Arena::new();
 
-#[entry]
-fn main() -> ! {
-    match serve() {
-        Ok(()) => process::exit(0),
-        Err(_) => process::exit(1),
-    }
-}
+bench::program!(serve);
 
 fn serve() -> io::Result<()> {
     let (mut input, mut output) = (io::stdin()?, io::stdout()?);
