@@ -441,6 +441,7 @@ macro_rules! word {
 
 pub(super) mod attention;
 pub(super) mod layer_norm;
+pub(super) mod window;
 
 /// The sums of one tile.
 #[unsafe(naked)]

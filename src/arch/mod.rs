@@ -23,6 +23,7 @@ mod triangle;
 #[cfg(any(cortex_m = "v7", cortex_m = "dsp"))]
 #[cfg_attr(cortex_m = "helium", allow(dead_code))]
 mod wide;
+mod window;
 #[cfg(any(test, cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
 mod words;
 #[cfg(all(feature = "std", target_arch = "x86_64"))]
@@ -44,6 +45,7 @@ pub(crate) use products::Stored as Weight;
 pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16, int4_row};
 pub(crate) use softmax::Softmax;
 pub(crate) use triangle::{COLUMNS, column_sums, row_sums};
+pub(crate) use window::Window;
 #[cfg(any(cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
 pub(crate) use words::Weight;
 /// The path of cores that multiply one pair of values at a time.
@@ -137,28 +139,18 @@ pub(crate) fn gram_row(k: &Kernel<'_>, decay: &Decay, i: usize, a: &mut [i32]) -
     }
 }
 
-/// A window of an image from value `first` on: `rows` of `columns` pixels of `c` channels, of which the rows lie
-/// `stride` values apart.
-#[derive(Clone, Copy)]
-#[cfg_attr(not(cortex_m = "helium"), allow(dead_code))]
-pub(crate) struct Window {
-    pub(crate) first: usize,
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    pub(crate) c: usize,
-    pub(crate) stride: usize,
-}
-
-/// The means of as many channels of a window of `x` as `y` has, rounded to nearest, ties up. Returns whether it did
-/// so.
+/// The means of the first channels of a window of `x`, rounded to nearest, ties up, into `y`. Returns how many it did: all
+/// that `y` has, a multiple of 4, or none.
 #[inline(always)]
-pub(crate) fn means(s: Window, x: &[i8], y: &mut [i8]) -> bool {
+pub(crate) fn means(s: Window, x: &[i8], y: &mut [i8]) -> usize {
     #[cfg(cortex_m = "helium")]
     return helium::elements::means(s, x, y);
-    #[cfg(not(cortex_m = "helium"))]
+    #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
+    return cortex_m_dsp::window::means(s, x, y);
+    #[cfg(not(cortex_m = "dsp"))]
     {
         let _ = (s, x, y);
-        false
+        0
     }
 }
 
@@ -329,8 +321,33 @@ pub(crate) fn table(table: &[i8; 256], y: &mut [i8]) {
     helium::elements::table(table, y);
     #[cfg(not(cortex_m = "helium"))]
     for y in y {
-        *y = table[usize::from(*y as u8 ^ 0x80)];
+        *y = entry(table, *y);
     }
+}
+
+/// As [`table`], for every `c`-th value from the first on.
+#[inline(always)]
+pub(crate) fn table_of_channel(table: &[i8; 256], y: &mut [i8], c: usize) {
+    if c == 1 {
+        return self::table(table, y);
+    }
+    #[cfg(cortex_m = "helium")]
+    helium::elements::table_of_channel(table, y, c);
+    #[cfg(not(cortex_m = "helium"))]
+    {
+        let mut at = 0;
+        while let Some(y) = y.get_mut(at) {
+            *y = entry(table, *y);
+            at += c;
+        }
+    }
+}
+
+/// `table[x + 128]`.
+#[cfg(not(cortex_m = "helium"))]
+#[inline(always)]
+fn entry(table: &[i8; 256], x: i8) -> i8 {
+    table[usize::from(x as u8 ^ 0x80)]
 }
 
 /// `y = output(requantise(x))`, as much as both have.

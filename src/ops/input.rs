@@ -14,6 +14,7 @@
 //! `multiplier = 2^30` and `shift = 42`.
 
 use super::{Signature, i8s, i16s, i32s, operand};
+use crate::arch;
 use crate::math::fixed::{requantise, saturate_i8};
 
 /// Fractional bits of the raw value.
@@ -53,13 +54,23 @@ impl InputU8 {
     }
 }
 
+/// Pixels from which a table of a channel's values pays.
+const MANY: usize = 2 * TABLE;
+const TABLE: usize = 256;
+
 /// uint8, whose bits are in `y`, to int8.
 pub fn forward_u8(s: &InputU8, multiplier: &[i32], offset: &[i32], shift: &[i8], y: &mut [i8]) {
-    for y in y.chunks_exact_mut(s.c) {
-        let channels = multiplier.iter().zip(offset).zip(shift);
-        for (y, ((&multiplier, &offset), &shift)) in y.iter_mut().zip(channels) {
-            *y = value(i32::from(*y as u8), multiplier, offset, shift, s.zero);
+    let channels = multiplier.iter().zip(offset).zip(shift);
+    let q = |y: i8, ((&multiplier, &offset), &shift)| value(i32::from(y as u8), multiplier, offset, shift, s.zero);
+    if y.len() < MANY * s.c {
+        for y in y.chunks_exact_mut(s.c) {
+            y.iter_mut().zip(channels.clone()).for_each(|(y, channel)| *y = q(*y, channel));
         }
+        return;
+    }
+    for (first, channel) in channels.enumerate() {
+        let table: [i8; TABLE] = core::array::from_fn(|i| q(i as u8 as i8 ^ i8::MIN, channel));
+        arch::table_of_channel(&table, y.get_mut(first..).unwrap_or_default(), s.c);
     }
 }
 
@@ -175,19 +186,24 @@ mod tests {
 
     #[test]
     fn is_exactly_the_formula() {
-        let (rows, c) = (40, 3);
         let (multiplier, offset, shift) = ([0, 1 << 30, i32::MAX], [5, -1_000_000, i32::MIN], [16i8, 40, 45]);
         let q = |x: i32, i: usize| {
             let acc = (4096 * i64::from(x) + i64::from(offset[i])).clamp(i32::MIN.into(), i32::MAX.into());
             (i128::from(acc) * i128::from(multiplier[i]) + (1 << (shift[i] - 1))) >> shift[i]
         };
-        let x: Vec<u8> = ints::<i8>("x", rows * c).iter().map(|&x| x as u8).collect();
-        let s = InputU8 { rows, c, zero: -128 };
-        let mut y: Vec<i8> = x.iter().map(|&x| x as i8).collect();
-        forward_u8(&s, &multiplier, &offset, &shift, &mut y);
-        for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
-            assert_eq!(i128::from(y), (q(x.into(), i % c) - 128).clamp(-128, 127));
+        // Few pixels and many, which are looked up.
+        for (rows, first, c) in [(40, 0, 3), (MANY - 1, 0, 2), (MANY, 0, 3), (MANY + 5, 1, 1), (1000, 2, 1)] {
+            let x: Vec<u8> = ints::<i8>("x", rows * c).iter().map(|&x| x as u8).collect();
+            let s = InputU8 { rows, c, zero: -128 };
+            let mut y: Vec<i8> = x.iter().map(|&x| x as i8).collect();
+            let channels = first..first + c;
+            forward_u8(&s, &multiplier[channels.clone()], &offset[channels.clone()], &shift[channels], &mut y);
+            for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {
+                assert_eq!(i128::from(y), (q(x.into(), first + i % c) - 128).clamp(-128, 127));
+            }
         }
+        let (rows, c) = (40, 3);
+        let mut y = vec![0; rows * c];
         let x = ints::<i16>("x", rows * c);
         forward_i16(&InputI16 { rows, c, zero: 0 }, &x, &multiplier, &offset, &shift, &mut y);
         for (i, (&x, &y)) in x.iter().zip(&y).enumerate() {

@@ -278,16 +278,65 @@ const fn integer_signature(s: &AvgPool, dtype: DType) -> Signature {
     Signature::new(&[operand(dtype, &s.x_dims())], &[operand(dtype, &s.y_dims())])
 }
 
-/// `sum / count`, rounded to nearest, ties up, for values of at least `-offset`, where `offset` is
-/// at most 2^15 and `count` at most [`MAX_WINDOW`].
+/// `sum / count`, rounded to nearest, ties up, for values from `-offset` to `offset - 1`, where `offset` is a power of
+/// two, at most 2^15, and `count` at most [`MAX_WINDOW`].
 ///
 /// Divides the sum of `value + offset`, which is at most 65535 * 2^16 and with half of `count` still
 /// fits 32 bits. For odd counts half is rounded down: what is lost, a half of 1, is less than the
 /// distance of the dividend to the next multiple.
+#[derive(Clone, Copy)]
+struct Mean {
+    count: NonZero<u32>,
+    offset: u32,
+    /// The smallest integer above `2^bits / count`, with which few pixels need no division.
+    inverse: Option<u32>,
+}
+
+impl Mean {
+    #[inline(always)]
+    fn new(count: u32, offset: u32) -> Self {
+        let count = NonZero::new(count).unwrap_or(NonZero::<u32>::MIN);
+        let all = 1 << Self::bits(offset);
+        // The dividend is below `2 offset count`, and the inverse too large by at most 1: below `2 offset count^2 <= 2^bits`
+        // the quotient grows by less than `1 / count`, and the product fits 32 bits.
+        let few = (2 * offset).checked_mul(count.get()).and_then(|most| most.checked_mul(count.get()));
+        let inverse = few.is_some_and(|few| few <= all).then(|| all / count + 1);
+        Self { count, offset, inverse }
+    }
+
+    /// Such that `2 offset 2^bits = 2^32`.
+    #[inline(always)]
+    fn bits(offset: u32) -> u32 {
+        31 - offset.ilog2()
+    }
+
+    #[inline(always)]
+    fn of(self, sum: i32) -> i32 {
+        let Self { count, offset, inverse } = self;
+        let dividend = (sum as u32).wrapping_add(offset * count.get()) + count.get() / 2;
+        let quotient = match inverse {
+            Some(inverse) => (dividend * inverse) >> Self::bits(offset),
+            None => dividend / count,
+        };
+        quotient as i32 - offset as i32
+    }
+}
+
+/// The sums of `N` channels of a window.
 #[inline(always)]
-fn mean(sum: i32, count: NonZero<u32>, offset: u32) -> i32 {
-    let positive = (sum as u32).wrapping_add(offset * count.get());
-    ((positive + count.get() / 2) / count) as i32 - offset as i32
+fn sums<const N: usize, T: Copy + Into<i32>>(window: Window, x: &[T]) -> [i32; N] {
+    let Window { first, rows, columns, c, stride } = window;
+    let mut sums = [0; N];
+    for row in (first..).step_by(stride).take(rows) {
+        let mut at = row;
+        for _ in 0..columns {
+            if let Some(x) = x.get(at..at + N).and_then(<[T]>::first_chunk::<N>) {
+                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x.into());
+            }
+            at += c;
+        }
+    }
+    sums
 }
 
 /// Channels whose sums a small core keeps in registers.
@@ -304,7 +353,7 @@ fn integer<T: Copy + Into<i32>>(
     y: &mut [T],
     offset: u32,
     narrow: impl Fn(i32) -> T,
-    means: impl Fn(Window, &[T], &mut [T]) -> bool,
+    means: impl Fn(Window, &[T], &mut [T]) -> usize,
 ) {
     let of_window = s.c.div_ceil(ROW);
     for (i, y) in y.chunks_exact_mut(s.c).enumerate() {
@@ -316,22 +365,22 @@ fn integer<T: Copy + Into<i32>>(
         let (channel, y) = (part.start() * ROW, part.cut_mut(y, ROW));
         let first = (rows.start * s.w + columns.start) * s.c + channel;
         let window = Window { first, rows: rows.len(), columns: columns.len(), c: s.c, stride: s.w * s.c };
-        if means(window, x, y) {
+        let done = means(window, x, y);
+        let y = y.get_mut(done..).unwrap_or_default();
+        if y.is_empty() {
             continue;
         }
-        let count = NonZero::new((rows.len() * columns.len()) as u32).unwrap_or(NonZero::<u32>::MIN);
-        for (block, y) in y.chunks_mut(SUMS).enumerate() {
-            let mut sums = [0i32; SUMS];
-            for run in s.runs(rows.clone(), columns.clone()) {
-                for x in x[run].chunks_exact(s.c) {
-                    for (sum, &x) in sums[..y.len()].iter_mut().zip(&x[channel + block * SUMS..]) {
-                        *sum += x.into();
-                    }
-                }
-            }
-            for (y, sum) in y.iter_mut().zip(sums) {
-                *y = narrow(mean(sum, count, offset));
-            }
+        let mean = Mean::new((rows.len() * columns.len()) as u32, offset);
+        let (blocks, rest) = y.as_chunks_mut();
+        let mut at = Window { first: first + done, ..window };
+        for y in blocks {
+            *y = sums::<SUMS, T>(at, x).map(|sum| narrow(mean.of(sum)));
+            at.first += SUMS;
+        }
+        for y in rest {
+            let [sum] = sums(at, x);
+            *y = narrow(mean.of(sum));
+            at.first += 1;
         }
     }
 }
@@ -343,7 +392,7 @@ pub fn average_i8(s: &AvgPoolI8, part: &impl Part, x: &[i8], y: &mut [i8]) {
 
 /// Integer means of the windows of some rows, int16.
 pub fn average_i16(s: &AvgPoolI16, part: &impl Part, x: &[i16], y: &mut [i16]) {
-    integer(&s.geometry(), part, x, y, 1 << 15, |v| v as i16, |_, _, _| false);
+    integer(&s.geometry(), part, x, y, 1 << 15, |v| v as i16, |_, _, _| 0);
 }
 
 shape! {
@@ -721,18 +770,30 @@ mod tests {
 
     #[test]
     fn means_are_exact_up_to_the_largest_window() {
-        for count in [1, 2, 3, 4, 5, 7, 49, 64, 3136, 65535, MAX_WINDOW] {
+        for count in [1, 2, 3, 4, 5, 7, 49, 64, 251, 255, 256, 257, 3136, 65535, MAX_WINDOW] {
             for offset in [1 << 7, 1 << 15] {
                 let (lowest, highest) = (-(offset as i64) * i64::from(count), (offset as i64 - 1) * i64::from(count));
                 let near =
                     |at: i64| (at - 3 * i64::from(count)..=at + 3 * i64::from(count)).step_by(1 + count as usize / 60);
                 for sum in near(lowest).chain(near(0)).chain(near(highest)).filter(|s| (lowest..=highest).contains(s)) {
                     let want = (2 * sum + i64::from(count)).div_euclid(2 * i64::from(count));
-                    let got = mean(sum as i32, NonZero::new(count).unwrap(), offset);
+                    let got = Mean::new(count, offset).of(sum as i32);
                     assert_eq!(i64::from(got), want, "{sum} / {count}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn means_of_few_pixels_need_no_division() {
+        for count in 1..=256 {
+            let mean = Mean::new(count, 1 << 7);
+            assert!(mean.inverse.is_some());
+            for sum in -128 * count as i32..=127 * count as i32 {
+                assert_eq!(mean.of(sum), (2 * sum + count as i32).div_euclid(2 * count as i32), "{sum} / {count}");
+            }
+        }
+        assert!(Mean::new(257, 1 << 7).inverse.is_none());
     }
 
     /// batch, h, w, c, kh, kw, stride_h, stride_w

@@ -1,8 +1,9 @@
 //! Ops that take each value by itself, copies, and sums over two slices.
 
 use super::{Scale, isa};
+use crate::arch::Sum;
 use crate::arch::products::{Output, ToI8, ToI16};
-use crate::arch::{Sum, Window};
+use crate::arch::window::{Means, Window};
 use crate::math::fixed::Requantise;
 use core::arch::naked_asm;
 
@@ -11,6 +12,19 @@ use core::arch::naked_asm;
 pub(in crate::arch) fn table(table: &[i8; 256], y: &mut [i8]) {
     // SAFETY: all of `y` is replaced; a byte has an entry whatever it is.
     unsafe { look_up(y.as_mut_ptr(), y.len(), table) }
+}
+
+/// As [`table`], for every `c`-th value from the first on.
+#[inline(always)]
+pub(in crate::arch) fn table_of_channel(table: &[i8; 256], y: &mut [i8], c: usize) {
+    // The distances of 16 pixels are bytes.
+    const MOST_CHANNELS: usize = 16;
+    if c <= MOST_CHANNELS {
+        // SAFETY: as above, of one channel of each pixel; the last may have no channels after it.
+        unsafe { look_up_channel(y.as_mut_ptr(), y.len().div_ceil(c), table, c) }
+    } else {
+        y.iter_mut().step_by(c).for_each(|y| *y = table[usize::from(*y as u8 ^ 0x80)]);
+    }
 }
 
 /// Copies what both have room for.
@@ -34,49 +48,13 @@ pub(in crate::arch) fn squared_distance(a: &[i8], b: &[i8]) -> i32 {
     unsafe { distance(a.as_ptr(), b.as_ptr(), a.len().min(b.len())) }
 }
 
-/// What [`window`] is told.
-#[repr(C)]
-struct Means {
-    c: usize,
-    columns: usize,
-    /// Bytes from the end of a row to the next.
-    step: usize,
-    /// Channels.
-    left: usize,
-    y: *mut i8,
-    x: *const i8,
-    /// What makes every sum positive, and half of the number of pixels.
-    offset: u32,
-    inverse: u32,
-    rows: usize,
-}
-
 /// See [`super::super::means`].
 #[inline(always)]
-pub(in crate::arch) fn means(s: Window, x: &[i8], y: &mut [i8]) -> bool {
-    let Window { first, rows, columns, c, stride } = s;
-    let (count, x) = (rows * columns, x.get(first..).unwrap_or_default());
-    let row = columns * c;
-    let inside = rows > 0 && row <= stride && (rows - 1) * stride + row - c + y.len() <= x.len();
-    // Up to 256 pixels have sums of 16 bits. The inverse is too large by less than 2^-32, which is less than what a
-    // sum lacks to the next multiple of so few pixels.
-    if !(2..=256).contains(&count) || !inside || y.is_empty() {
-        return false;
-    }
-    let pass = Means {
-        c,
-        columns,
-        step: stride - row,
-        left: y.len(),
-        y: y.as_mut_ptr(),
-        x: x.as_ptr(),
-        offset: (128 * count + count / 2) as u32,
-        inverse: u32::MAX / count as u32 + 1,
-        rows,
-    };
-    // SAFETY: these channels of all pixels of the window lie inside `x`.
-    unsafe { window(&pass) };
-    true
+pub(in crate::arch) fn means(s: Window, x: &[i8], y: &mut [i8]) -> usize {
+    let Some(means) = Means::new(s, x, y) else { return 0 };
+    // SAFETY: these channels of all pixels of the window lie inside `x`: `Means::new` saw to it.
+    unsafe { window(&means) };
+    means.left
 }
 
 /// Eight channels at a time.
@@ -133,6 +111,30 @@ unsafe extern "C" fn look_up(y: *mut i8, n: usize, table: &[i8; 256]) {
         "veor q0, q0, q1",
         "vldrb.u8 q2, [r2, q0]",
         "vstrb.8 q2, [r0], #16",
+        "letp lr, 1b",
+        "2:",
+        "pop {{r7, pc}}",
+    )
+}
+
+/// Values `c` apart, at most 16.
+#[unsafe(naked)]
+unsafe extern "C" fn look_up_channel(y: *mut i8, n: usize, table: &[i8; 256], c: usize) {
+    naked_asm!(
+        isa!(),
+        "push {{r7, lr}}",
+        "mov r12, #0",
+        "vidup.u8 q3, r12, #1",
+        "vmul.i8 q3, q3, r3",
+        "lsl r3, #4",
+        "vmov.i8 q1, #0x80",
+        "wlstp.8 lr, r1, 2f",
+        "1:",
+        "vldrb.u8 q0, [r0, q3]",
+        "veor q0, q0, q1",
+        "vldrb.u8 q2, [r2, q0]",
+        "vstrb.8 q2, [r0, q3]",
+        "add r0, r3",
         "letp lr, 1b",
         "2:",
         "pop {{r7, pc}}",
