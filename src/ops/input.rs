@@ -69,9 +69,15 @@ pub fn forward_u8(s: &InputU8, multiplier: &[i32], offset: &[i32], shift: &[i8],
         return;
     }
     for (first, channel) in channels.enumerate() {
-        let table: [i8; TABLE] = core::array::from_fn(|i| q(i as u8 as i8 ^ i8::MIN, channel));
-        arch::table_of_channel(&table, y.get_mut(first..).unwrap_or_default(), s.c);
+        replace(y.get_mut(first..).unwrap_or_default(), s.c, |y| q(y, channel));
     }
+}
+
+/// Replaces every `c`-th value from the first on by its image. Not inlined, so that no other op has the table on its stack.
+#[inline(never)]
+fn replace(y: &mut [i8], c: usize, image: impl Fn(i8) -> i8) {
+    let table: [i8; TABLE] = core::array::from_fn(|i| image(i as u8 as i8 ^ i8::MIN));
+    arch::table_of_channel(&table, y, c);
 }
 
 shape! {

@@ -300,7 +300,8 @@ impl Mean {
         // The dividend is below `2 offset count`, and the inverse too large by at most 1: below `2 offset count^2 <= 2^bits`
         // the quotient grows by less than `1 / count`, and the product fits 32 bits.
         let few = (2 * offset).checked_mul(count.get()).and_then(|most| most.checked_mul(count.get()));
-        let inverse = few.is_some_and(|few| few <= all).then(|| all / count + 1);
+        // A core with a loop of its own takes few pixels there.
+        let inverse = few.is_some_and(|few| few <= all && !OWN_LOOP).then(|| all / count + 1);
         Self { count, offset, inverse }
     }
 
@@ -327,23 +328,27 @@ impl Mean {
 fn sums<const N: usize, T: Copy + Into<i32>>(window: Window, x: &[T]) -> [i32; N] {
     let Window { first, rows, columns, c, stride } = window;
     let mut sums = [0; N];
-    for row in (first..).step_by(stride).take(rows) {
-        let mut at = row;
+    let mut at = first;
+    for _ in 0..rows {
         for _ in 0..columns {
-            if let Some(x) = x.get(at..at + N).and_then(<[T]>::first_chunk::<N>) {
-                sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x.into());
-            }
+            // All are there; a loop that can end here is not unrolled, for which windows are too small.
+            let Some(x) = x.get(at..).and_then(<[T]>::first_chunk::<N>) else { return sums };
+            sums.iter_mut().zip(x).for_each(|(sum, &x)| *sum += x.into());
             at += c;
         }
+        at += stride - columns * c;
     }
     sums
 }
 
+/// Whether [`means`] takes most channels, and code for the rest had better be small.
+const OWN_LOOP: bool = cfg!(cortex_m = "dsp");
+
 /// Channels whose sums a small core keeps in registers.
-const SUMS: usize = 4;
+const SUMS: usize = if OWN_LOOP { 1 } else { 4 };
 
 /// Channels of a row: enough that a row of a small window is worth a step.
-const ROW: usize = 4 * SUMS;
+const ROW: usize = 16;
 
 #[inline(always)]
 fn integer<T: Copy + Into<i32>>(
@@ -370,18 +375,23 @@ fn integer<T: Copy + Into<i32>>(
         if y.is_empty() {
             continue;
         }
-        let mean = Mean::new((rows.len() * columns.len()) as u32, offset);
-        let (blocks, rest) = y.as_chunks_mut();
-        let mut at = Window { first: first + done, ..window };
-        for y in blocks {
-            *y = sums::<SUMS, T>(at, x).map(|sum| narrow(mean.of(sum)));
-            at.first += SUMS;
-        }
-        for y in rest {
-            let [sum] = sums(at, x);
-            *y = narrow(mean.of(sum));
-            at.first += 1;
-        }
+        plain(Window { first: first + done, ..window }, x, y, offset, &narrow);
+    }
+}
+
+/// The means of the channels of a window from the first on.
+#[inline(never)]
+fn plain<T: Copy + Into<i32>>(mut window: Window, x: &[T], y: &mut [T], offset: u32, narrow: impl Fn(i32) -> T) {
+    let mean = Mean::new((window.rows * window.columns) as u32, offset);
+    let (blocks, rest) = y.as_chunks_mut();
+    for y in blocks {
+        *y = sums::<SUMS, T>(window, x).map(|sum| narrow(mean.of(sum)));
+        window.first += SUMS;
+    }
+    for y in rest {
+        let [sum] = sums(window, x);
+        *y = narrow(mean.of(sum));
+        window.first += 1;
     }
 }
 
