@@ -81,7 +81,11 @@ fn rows(op: &Op) -> (usize, u64) {
         Op::TakeI16(s) => (1, s.c as u64),
         Op::TakeI8(s) => (1, s.c as u64),
         Op::SoftmaxAttentionI8(s) => (s.heads * s.n, size(&[2, s.n, s.d])),
-        Op::AccumulateI8(s) => (s.heads * s.n, size(&[2, s.m, s.d])),
+        Op::AccumulateI8(s) => {
+            let group = if s.m > 16 && s.d >= 32 { 32 } else { 16 };
+            let tokens = if s.n > 512 { group } else { 1 };
+            (s.heads * s.n.div_ceil(tokens), size(&[2, tokens, s.m, s.d]))
+        }
         Op::ApplyI8(s) => (s.heads * s.n, size(&[2, s.m, s.d])),
         Op::GramI8(s) => (s.heads * s.m, size(&[s.m, s.d])),
         Op::InverseNewtonQ22(s) => (s.heads * (1 + s.iterations * s.m), size(&[5, s.m, s.m])),

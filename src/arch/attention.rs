@@ -99,51 +99,86 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    const LEAST_TOKENS: usize = 8;
     const MOST_TOKENS: usize = 32;
+    const LEAST_TOKENS: usize = 8;
 
-    /// Tokens of a block, of which kernel values take two bytes: a multiple of 8, for which the block takes
-    /// no more than the sums of the first pass do, if it can.
-    const fn tokens(self) -> usize {
-        let Self { m, d } = self;
-        let token = (m.div_ceil(4).saturating_add(d.div_ceil(4))).saturating_mul(2);
-        let tokens = m.saturating_mul(d) / if token == 0 { 1 } else { token };
-        let tokens = if tokens > Self::MOST_TOKENS { Self::MOST_TOKENS } else { tokens & !7 };
-        if tokens < Self::LEAST_TOKENS { Self::LEAST_TOKENS } else { tokens }
+    /// Whether memory counts more than time: blocks are small and the second pass packs its sums for each of them anew.
+    pub(super) const fn is_small(self) -> bool {
+        self.m <= 16
     }
 
-    /// Words of a block of rows of int16, as many as its tokens.
-    const fn block(self, row: usize) -> usize {
-        row.div_ceil(4).saturating_mul(2 * self.tokens())
+    /// Tokens of a block of the first pass, whose products are summed exactly before they are shifted, where they are.
+    /// The larger the fewer instructions; with 16 landmarks of a head of 32 more than 16 would not fit 4 kB. A multiple of
+    /// 8, part of the op's arithmetic: the same on every core.
+    pub(crate) const fn group(self) -> usize {
+        if self.is_small() || self.d < Self::MOST_TOKENS { 16 } else { Self::MOST_TOKENS }
     }
 
-    /// Words of norms, of a pair of rows and of a block of kernel values.
-    const fn shared(self) -> usize {
-        let norms = self.m.saturating_add(TILE_ROWS + self.tokens());
-        let pair = self.d.div_ceil(4).saturating_mul(2 * TILE_COLUMNS);
-        norms.saturating_add(pair).saturating_add(self.block(self.m))
+    /// Tokens of such a block that are widened at a time: a multiple of 4.
+    pub(super) const fn widened_tokens(self) -> usize {
+        if self.is_small() { Self::LEAST_TOKENS } else { self.group() }
     }
 
-    /// Words of scratch of the first pass: also the tokens of a block.
+    /// Tokens of a block of the second pass, of which kernel values take two bytes: a multiple of 8, for which they take
+    /// no more than `u` does, if it can.
+    pub(super) const fn second_tokens(self) -> usize {
+        let tokens = if self.d > Self::MOST_TOKENS { Self::MOST_TOKENS } else { self.d & !(Self::LEAST_TOKENS - 1) };
+        larger(tokens, Self::LEAST_TOKENS)
+    }
+
+    /// The same on a core that has a word for each kernel value.
+    pub(super) const fn second_tokens_of_words(self) -> usize {
+        if self.is_small() { Self::LEAST_TOKENS } else { larger(self.second_tokens() / 2, TILE_ROWS) }
+    }
+
+    /// Landmarks, with those that are missing in the last tile.
+    const fn landmarks(self) -> usize {
+        self.m.div_ceil(TILE_ROWS).saturating_mul(TILE_ROWS)
+    }
+
+    /// Words of a row of int16, in whole groups of 4.
+    const fn row(self) -> usize {
+        self.d.div_ceil(4).saturating_mul(2)
+    }
+
+    /// Words of the first pass for the tokens, and then for the values of some of their channels.
+    pub(super) const fn first_panel(self) -> usize {
+        // One value to a word, four channels have the most.
+        larger(self.row().saturating_mul(self.widened_tokens()), TILE_ROWS * self.group())
+    }
+
+    /// Words of scratch of the first pass: norms, kernel values, the panel.
     pub(crate) const fn accumulate(self) -> usize {
-        self.shared().saturating_add(self.block(self.d))
+        let norms = self.landmarks().saturating_add(self.group());
+        let values = self.landmarks().saturating_mul(self.group() / 2);
+        // Words have a pair of rows, too; of vectors the panel has all tokens, one value to a byte.
+        let words = self.row().saturating_mul(TILE_COLUMNS).saturating_add(self.first_panel());
+        let vectors = self.d.div_ceil(16).saturating_mul(4 * self.group());
+        norms.saturating_add(values).saturating_add(larger(words, vectors))
     }
 
-    /// Words of scratch of the second pass: also the packed sums, and the widened landmarks.
+    /// Words of scratch of the second pass: norms, kernel values, rows to make them of, packed sums.
     pub(crate) const fn apply(self) -> usize {
-        let landmarks = self.m.div_ceil(4).saturating_mul(4);
-        let row = self.d.div_ceil(4).saturating_mul(2);
-        let pairs = self.shared().saturating_add(landmarks.saturating_mul(row).saturating_mul(2));
-        // On a core with one kernel value to a word: norms, kernel values, a tile of tokens and the packed sums.
-        let values = self.m.saturating_mul(1 + self.tokens_of(1));
-        let words = values.saturating_add(self.d.saturating_mul(TILE_ROWS + self.m.div_ceil(2)));
-        if pairs > words { pairs } else { words }
+        let Self { m, d } = self;
+        let (landmarks, row) = (self.landmarks(), self.row());
+        // Two kernel values to a word: landmarks are widened, and so are two tokens.
+        let values = landmarks.saturating_mul(1 + self.second_tokens() / 2);
+        let rows = row.saturating_mul(landmarks.saturating_add(TILE_COLUMNS));
+        let packed = landmarks.saturating_mul(if self.is_small() { 1 } else { row });
+        let pairs = values.saturating_add(rows).saturating_add(packed);
+        // One to a word: a tile of tokens is widened.
+        let values = m.saturating_mul(1 + self.second_tokens_of_words());
+        let words = values.saturating_add(d.saturating_mul(TILE_ROWS + m.div_ceil(2)));
+        // Vectors: landmarks are copied, eight kernel values or sums have four words.
+        let rows = landmarks.saturating_mul(1 + d.div_ceil(16) * 4);
+        let values =
+            d.div_ceil(4).saturating_mul(4).saturating_add(Self::LEAST_TOKENS).saturating_mul(m.div_ceil(8) * 4);
+        larger(larger(pairs, words), rows.saturating_add(values))
     }
+}
 
-    /// Tokens of a block on a core that packs so many kernel values into a word.
-    pub(super) const fn tokens_of(self, pack: usize) -> usize {
-        self.tokens() * pack / 2
-    }
+const fn larger(a: usize, b: usize) -> usize {
+    if a > b { a } else { b }
 }
 
 /// The next `n` words of `scratch`.

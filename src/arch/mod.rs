@@ -154,8 +154,9 @@ pub(crate) fn means(s: Window, x: &[i8], y: &mut [i8]) -> usize {
     }
 }
 
-/// `sums[m, d] += K1^T v` for the kernel values of at most 512 tokens with the landmarks, or
-/// `plain(sums, scratch)` on cores that have nothing better.
+/// `w[m, d] += K1^T v` for the kernel values of tokens with the landmarks, or `plain(w, scratch)` on cores that have
+/// nothing better. With a shift the sum of each [`Plan::group`] of tokens, from the first, is shifted right by it, rounded,
+/// and added; it is then from 2 to 30.
 ///
 /// `scratch` has [`Plan::accumulate`] words.
 #[inline(always)]
@@ -163,22 +164,23 @@ pub(crate) fn kernel_accumulate(
     k: &Kernel<'_>,
     q: &[i8],
     v: &[i8],
-    sums: &mut [i32],
+    w: &mut [i32],
+    w_shift: u32,
     scratch: &mut [i32],
     plain: impl FnOnce(&mut [i32], &mut [i32]),
 ) {
     #[cfg(cortex_m = "helium")]
-    helium::attention::accumulate(k, q, v, sums, scratch);
+    helium::attention::accumulate(k, q, v, w, w_shift, scratch);
     #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
-    cortex_m_dsp::attention::accumulate(k, q, v, sums, scratch);
+    cortex_m_dsp::attention::accumulate(k, q, v, w, w_shift, scratch);
     #[cfg(any(cortex_m = "v6", cortex_m = "v7"))]
-    words::attention::accumulate(k, q, v, sums, scratch);
+    words::attention::accumulate(k, q, v, w, w_shift, scratch);
     #[cfg(not(cortex_m))]
     {
-        let _ = (k, q, v);
+        let _ = (k, q, v, w_shift);
         vectorised(
             #[inline(always)]
-            || plain(sums, scratch),
+            || plain(w, scratch),
         );
     }
     #[cfg(cortex_m)]

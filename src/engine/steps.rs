@@ -62,7 +62,7 @@ impl<'m> Progress<'m> {
 /// | sums, tables, rescaling | 64 elements | 64 elements |
 /// | token put first, token taken out | a token | `c` elements copied |
 /// | softmax attention | a token, of one head | `2 n d` multiply-accumulates |
-/// | both passes of SOFT's attention | a token, of one head | `2 m d` multiply-accumulates |
+/// | both passes of SOFT's attention | a token, of one head; in the first, of more than 512 tokens, 16 or 32 | `2 m d` multiply-accumulates for each token |
 /// | Gram matrix | a row of one head | `m d` multiply-accumulates |
 /// | Newton's inverse | a row of one iteration, of one head | `2 m^2` multiply-accumulates of 64 bits, and up to `3 m^2` elements moved |
 /// | factors of the direct inverse | a row of one head | `m^2 / 2` multiply-accumulates of 64 bits |

@@ -438,7 +438,7 @@ impl<'a> GradScratch<'a> {
 }
 
 /// Tokens whose sums `sum k v` fit 32 bits: `512 * 32767 * 128 = 2^31 - 2^16`.
-const SUM_BLOCK: usize = 512;
+const UNSHIFTED_TOKENS: usize = 512;
 
 /// The integer `K1` of a head, and the squared norms of its landmarks.
 struct IntegerRows<'a> {
@@ -459,13 +459,22 @@ impl<'a> IntegerRows<'a> {
     /// One token's row of `K1` in Q15.
     #[inline(always)]
     fn row(&self, token: &[i8]) -> impl Iterator<Item = i32> {
-        let Self { k, ref l_norms } = *self;
-        let q = channels(&k, token);
+        let q = channels(&self.k, token);
         let q_norm = dot_i8(q, q);
-        k.l.chunks_exact(k.width).zip(&**l_norms).map(move |(l, norm)| {
-            let distance = q_norm + norm - 2 * dot_i8(q, channels(&k, l));
-            exp2_neg_scaled(distance, k.multiplier, k.shift)
-        })
+        self.landmarks().map(move |landmark| self.value(q, q_norm, landmark))
+    }
+
+    /// Each landmark and its squared norm.
+    #[inline(always)]
+    fn landmarks(&self) -> impl Iterator<Item = (&[i8], i32)> {
+        self.k.l.chunks_exact(self.k.width).map(|l| channels(&self.k, l)).zip(self.l_norms.iter().copied())
+    }
+
+    /// The value of two rows of which the squared norms are known.
+    #[inline(always)]
+    fn value(&self, q: &[i8], q_norm: i32, (l, l_norm): (&[i8], i32)) -> i32 {
+        let distance = q_norm + l_norm - 2 * dot_i8(q, l);
+        exp2_neg_scaled(distance, self.k.multiplier, self.k.shift)
     }
 }
 
@@ -485,10 +494,12 @@ shape! {
     /// `v i8[n, heads*d]` -> `w i32[heads, m, d]`, with scratch.
     ///
     /// With `k_ij = exp2_neg_scaled(sum_c (q_ic - l_jc)^2, multiplier, shift)` in Q15 (the factor is that
-    /// of [`GramI8`](super::gram::GramI8): `q` and `l` share one scale), each run of 512 tokens from the
+    /// of [`GramI8`](super::gram::GramI8): `q` and `l` share one scale), each group of tokens from the
     /// first gives an exact sum `B_jc = sum_i k_ij v_ic`, and
-    /// `w_jc` is the sum over the runs of `round_shift(B_jc, w_shift)`. One unit of `w` is
-    /// `2^(w_shift - 15)` units of `v`. Neither sum can overflow, see [`Self::w_shift`].
+    /// `w_jc` is the sum over the groups of `round_shift(B_jc, w_shift)`. A group has 16 tokens where `m <= 16` or
+    /// `d < 32`, else 32. One unit of `w` is
+    /// `2^(w_shift - 15)` units of `v`. Neither sum can overflow, see [`Self::w_shift`]. Up to 512 tokens `w_shift` is 0
+    /// and `w` is exact.
     pub struct AccumulateI8 {
         /// Tokens, at most 2^25.
         pub n: usize,
@@ -508,13 +519,25 @@ shape! {
 }
 
 impl AccumulateI8 {
-    /// The shift of the sums of `n` tokens: the smallest `s` with `2^s` runs of 512 or more.
+    /// The shift of the sums of `n` tokens: 0 for up to 512; for more the smallest `s`, from 2, with `n <= 512 * 2^s`.
+    /// It is not 1, for which a core's multiplication by `2^(32-s)` would not fit 32 bits.
     ///
-    /// A run sums to at most `2^31 - 2^16`, so `2^s` runs, each shifted by `s` and rounded, sum to at
-    /// most `2^31 - 2^16 + 2^(s-1)`, which fits for `s` up to 16.
+    /// 512 tokens sum to `2^31 - 2^16` at most. A group of `g` sums to no less than `-g * 32767 * 128 > -g * 2^22` and to
+    /// `g * 32767 * 127` at most: with `s` up to 16 it is rounded to no less than `-g * 2^(22-s)`, so that all groups, at most
+    /// `512 * 2^s / g`, sum to no less than `-2^31`; and to `g * 32767 * 127 / 2^s + 1/2` at most, so that all sum to
+    /// `512 * 32767 * 127 + 256 * 2^s / g < 2^31` at most.
     pub const fn w_shift(n: usize) -> i32 {
-        let runs = n.div_ceil(SUM_BLOCK);
-        if runs < 2 { 0 } else { (usize::BITS - (runs - 1).leading_zeros()) as i32 }
+        let blocks = n.div_ceil(UNSHIFTED_TOKENS);
+        match blocks {
+            0 | 1 => 0,
+            2..=4 => 2,
+            _ => (usize::BITS - (blocks - 1).leading_zeros()) as i32,
+        }
+    }
+
+    /// Tokens of a row: groups are not divided.
+    const fn tokens_of_row(&self) -> usize {
+        if self.w_shift == 0 { 1 } else { Plan { m: self.m, d: self.d }.group() }
     }
 
     /// Inputs `q, l, v`; outputs `w`, scratch.
@@ -529,15 +552,15 @@ impl AccumulateI8 {
         if w_shift != Self::w_shift(n) {
             return Signature::invalid("the shift of W is not the one its number of tokens needs");
         }
-        let block = i32s(&[Plan { m, d }.accumulate()]);
-        let scratch = if n > SUM_BLOCK { block.plus(&[m, d]) } else { block };
         let tokens = i8s(&[n, heads, d]);
+        let scratch = i32s(&[Plan { m, d }.accumulate()]);
         Signature::new(&[tokens, i8s(&[m, heads, d]), tokens], &[i32s(&[heads, m, d]), scratch])
     }
 
-    /// Rows that can be computed by themselves, in order: the tokens, for one head after the other.
+    /// Rows that can be computed by themselves, in order: the tokens, or with a shift the groups of tokens, for one head
+    /// after the other.
     pub const fn rows(&self) -> usize {
-        size(&[self.heads, self.n]) as usize
+        size(&[self.heads, self.n.div_ceil(self.tokens_of_row())]) as usize
     }
 
     /// Multiply-accumulates.
@@ -546,8 +569,7 @@ impl AccumulateI8 {
     }
 }
 
-/// Some rows of the first pass in integers, exactly as [`AccumulateI8`] says. What a run of tokens sums to so far
-/// stays in `scratch`, or in `w` where there is one run only.
+/// Some rows of the first pass in integers, exactly as [`AccumulateI8`] says. What a head sums to so far stays in `w`.
 pub fn accumulate_i8(
     s: &AccumulateI8,
     part: &impl Part,
@@ -557,73 +579,86 @@ pub fn accumulate_i8(
     w: &mut [i32],
     scratch: &mut [i32],
 ) {
-    accumulate_runs(s, part, l, q, v, w, scratch, |k, q, v, sums, scratch| {
+    accumulate_heads(s, part, l, q, v, w, |k, q, v, w, w_shift| {
         kernel_accumulate(
             k,
             q,
             v,
-            sums,
+            w,
+            w_shift,
             scratch,
             #[inline(always)]
-            |sums, scratch| accumulate_plain(k, q, v, sums, scratch),
+            |w, scratch| accumulate_plain(k, q, v, w, w_shift, scratch),
         );
     });
 }
 
-/// Has `run(kernel, q, v, sums, scratch)` add the tokens of each run, for each head.
+/// Has `add(kernel, q, v, w, w_shift)` add the tokens of each head.
 #[inline(always)]
-fn accumulate_runs(
+fn accumulate_heads(
     s: &AccumulateI8,
     part: &impl Part,
     l: &[i8],
     q: &[i8],
     v: &[i8],
     w: &mut [i32],
-    scratch: &mut [i32],
-    run: impl Fn(&Kernel<'_>, &[i8], &[i8], &mut [i32], &mut [i32]),
+    mut add: impl FnMut(&Kernel<'_>, &[i8], &[i8], &mut [i32], u32),
 ) {
     let AccumulateI8 { n, m, heads, d, multiplier, shift, w_shift } = *s;
-    let width = heads * d;
-    let (scratch, sums) = scratch.split_at_mut(Plan { m, d }.accumulate());
+    let (width, tokens) = (heads * d, s.tokens_of_row());
     for (h, w) in w.chunks_exact_mut(m * d).enumerate() {
         let k = Kernel { l, width, first: h * d, d, multiplier, shift: shift as u32 };
-        let mut rows = part.group(h, n).rows(n);
+        let rows = n.div_ceil(tokens);
+        let rows = part.group(h, rows).rows(rows);
+        if rows.is_empty() {
+            continue;
+        }
         if rows.start == 0 {
             w.fill(0);
         }
-        while !rows.is_empty() {
-            let run_end = n.min((rows.start / SUM_BLOCK + 1) * SUM_BLOCK);
-            let part = Rows(rows.start..rows.end.min(run_end));
-            let (q, v) = (part.cut(q, width), part.cut(v, width));
-            if sums.is_empty() {
-                run(&k, q, v, w, scratch);
-            } else {
-                if part.start().is_multiple_of(SUM_BLOCK) {
-                    sums.fill(0);
-                }
-                run(&k, q, v, sums, scratch);
-                if part.0.end == run_end {
-                    for (w, sum) in w.iter_mut().zip(&*sums) {
-                        *w += round_shift_i32(*sum, w_shift as u32);
-                    }
-                }
+        let part = Rows(rows);
+        add(&k, part.cut(q, tokens * width), part.cut(v, tokens * width), w, w_shift as u32);
+    }
+}
+
+/// `w += K1^T v`, the sum of each group of tokens shifted.
+#[inline(always)]
+fn accumulate_plain(k: &Kernel<'_>, q: &[i8], v: &[i8], w: &mut [i32], w_shift: u32, scratch: &mut [i32]) {
+    let m = k.l.len() / k.width;
+    let (l_norms, rest) = scratch.split_at_mut(m);
+    let rows = IntegerRows::new(*k, l_norms);
+    if w_shift == 0 {
+        for (q, v) in q.chunks_exact(k.width).zip(v.chunks_exact(k.width)) {
+            for (value, w) in rows.row(q).zip(w.chunks_exact_mut(k.d)) {
+                add_product(value, channels(k, v), w);
             }
-            rows.start = part.0.end;
+        }
+        return;
+    }
+    let group = Plan { m, d: k.d }.group();
+    let (norms, rest) = rest.split_at_mut(group);
+    let sums = &mut rest[..k.d];
+    for (q, v) in q.chunks(group * k.width).zip(v.chunks(group * k.width)) {
+        for (norm, q) in norms.iter_mut().zip(q.chunks_exact(k.width)) {
+            let q = channels(k, q);
+            *norm = dot_i8(q, q);
+        }
+        for (landmark, w) in rows.landmarks().zip(w.chunks_exact_mut(k.d)) {
+            sums.fill(0);
+            for ((q, &norm), v) in q.chunks_exact(k.width).zip(&*norms).zip(v.chunks_exact(k.width)) {
+                add_product(rows.value(channels(k, q), norm, landmark), channels(k, v), sums);
+            }
+            for (w, &sum) in w.iter_mut().zip(&*sums) {
+                *w += round_shift_i32(sum, w_shift);
+            }
         }
     }
 }
 
-/// `sums += K1^T v` over at most 512 tokens.
 #[inline(always)]
-fn accumulate_plain(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], scratch: &mut [i32]) {
-    let rows = IntegerRows::new(*k, scratch);
-    for (q, v) in q.chunks_exact(k.width).zip(v.chunks_exact(k.width)) {
-        let v = channels(k, v);
-        for (k, sums) in rows.row(q).zip(sums.chunks_exact_mut(k.d)) {
-            for (sum, &v) in sums.iter_mut().zip(v) {
-                *sum += k * i32::from(v);
-            }
-        }
+fn add_product(value: i32, v: &[i8], sums: &mut [i32]) {
+    for (sum, &v) in sums.iter_mut().zip(v) {
+        *sum += value * i32::from(v);
     }
 }
 
@@ -905,7 +940,10 @@ mod tests {
         let (mut w, mut by_words) = (vec![9; s.heads * s.m * s.d], vec![9; s.heads * s.m * s.d]);
         let scratch = vec![9; s.signature().output(1).len as usize];
         accumulate_i8(s, &Whole, q, l, v, &mut w, &mut scratch.clone());
-        accumulate_runs(s, &Whole, l, q, v, &mut by_words, &mut scratch.clone(), kernel_accumulate_by_words);
+        let mut scratch = scratch;
+        accumulate_heads(s, &Whole, l, q, v, &mut by_words, |k, q, v, w, w_shift| {
+            kernel_accumulate_by_words(k, q, v, w, w_shift, &mut scratch);
+        });
         assert_eq!(by_words, w);
         w
     }
@@ -926,7 +964,7 @@ mod tests {
     #[test]
     fn both_passes_are_the_plain_ones_whatever_the_shape() {
         for (n, heads) in [(1, 1), (4, 2), (37, 1), (530, 2)] {
-            for (m, d) in [(1, 1), (2, 3), (4, 40), (5, 8), (9, 5), (16, 32), (49, 7)] {
+            for (m, d) in [(1, 1), (2, 3), (4, 40), (5, 8), (9, 5), (16, 32), (17, 33), (49, 7)] {
                 for (multiplier, shift) in [exponent(0.02), exponent(0.3), exponent(2e-5), (i32::MAX, 16), (3, 20)] {
                     let (tokens, landmarks) = (n * heads * d, m * heads * d);
                     let (q, l, v) = (ints("q", tokens), ints("l", landmarks), ints("v", tokens));
@@ -954,7 +992,9 @@ mod tests {
 
     #[test]
     fn integer_passes_are_what_their_docs_say() {
-        for (n, m, heads, d) in [(1, 1, 1, 1), (7, 3, 2, 5), (512, 2, 1, 3), (513, 2, 1, 3), (1600, 3, 2, 4)] {
+        let shapes = [(1, 1, 1, 1), (7, 3, 2, 5), (512, 2, 1, 3), (513, 2, 1, 3), (1600, 3, 2, 4), (600, 17, 2, 32)];
+        for (n, m, heads, d) in shapes {
+            let size = if m > 16 && d >= 32 { 32 } else { 16 };
             let (multiplier, shift) = exponent(0.02);
             let (tokens, landmarks) = (n * heads * d, m * heads * d);
             let (q, l, v) = (ints::<i8>("q", tokens), ints::<i8>("l", landmarks), ints::<i8>("v", tokens));
@@ -971,11 +1011,11 @@ mod tests {
                 };
                 let channel = |i: usize| (i * heads + h) * d + c;
                 for j in 0..m {
-                    let run = |from: usize| -> i64 {
-                        let sum: i64 = (from..n.min(from + 512)).map(|i| k(i, j) * i64::from(v[channel(i)])).sum();
+                    let group = |from: usize| -> i64 {
+                        let sum: i64 = (from..n.min(from + size)).map(|i| k(i, j) * i64::from(v[channel(i)])).sum();
                         if w_shift == 0 { sum } else { (sum + (1 << (w_shift - 1))) >> w_shift }
                     };
-                    let want: i64 = (0..n).step_by(512).map(run).sum();
+                    let want: i64 = (0..n).step_by(size).map(group).sum();
                     assert_eq!(i64::from(w[(h * m + j) * d + c]), want);
                 }
                 for i in 0..n {
@@ -990,7 +1030,7 @@ mod tests {
 
     #[test]
     fn no_number_of_tokens_overflows() {
-        assert_eq!([1, 512, 513, 1024, 1025, 1 << 25].map(AccumulateI8::w_shift), [0, 0, 1, 1, 2, 16]);
+        assert_eq!([1, 512, 513, 2048, 2049, 1 << 25].map(AccumulateI8::w_shift), [0, 0, 2, 2, 3, 16]);
         let (m, heads, d) = (2, 1, 3);
         for n in [196, 512, 5000] {
             for value in [-128i8, 127] {
@@ -1020,7 +1060,7 @@ mod tests {
 
     #[test]
     fn impossible_integer_shapes_are_refused() {
-        let s = AccumulateI8 { n: 600, m: 4, heads: 1, d: 8, multiplier: 1 << 30, shift: 40, w_shift: 1 };
+        let s = AccumulateI8 { n: 600, m: 4, heads: 1, d: 8, multiplier: 1 << 30, shift: 40, w_shift: 2 };
         assert_eq!(s.signature().reason(), None);
         for bad in [
             AccumulateI8 { w_shift: 0, ..s },

@@ -574,20 +574,21 @@ fn sym_norm(op: &Op, ins: &[&Values]) -> Values {
 
 fn accumulate(op: &Op, ins: &[&Values]) -> Values {
     let (n, d) = (op.count("n"), op.count("d"));
+    let size = if op.count("m") > 16 && d >= 32 { 32 } else { 16 };
     let exponential = kernel(op);
     let mut w = vec![];
     for head in 0..op.count("heads") {
         let [q, l, v] = [0, 1, 2].map(|i| rows(op, ins[i], head));
         for l in l {
             let mut sums = vec![0; d];
-            for first in (0..n).step_by(512) {
-                let mut run = vec![0; d];
-                for i in first..n.min(first + 512) {
+            for first in (0..n).step_by(size) {
+                let mut group = vec![0; d];
+                for i in first..n.min(first + size) {
                     let k = exponential(distance(q[i], l));
-                    run.iter_mut().zip(v[i]).for_each(|(sum, v)| *sum += k * v);
+                    group.iter_mut().zip(v[i]).for_each(|(sum, v)| *sum += k * v);
                 }
-                let shifted = run.iter().map(|run| round_shift(i128::from(*run), op.field("w_shift")) as i64);
-                sums.iter_mut().zip(shifted).for_each(|(sum, run)| *sum += run);
+                let shifted = group.iter().map(|sum| round_shift(i128::from(*sum), op.field("w_shift")) as i64);
+                sums.iter_mut().zip(shifted).for_each(|(sum, group)| *sum += group);
             }
             w.extend(sums);
         }

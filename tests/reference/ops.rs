@@ -113,7 +113,9 @@ pub fn raw(program: &Program, random: &mut Random) -> Vec<Vec<u8>> {
 /// SOFT attention on random tokens, landmarks and values, with kernels from nearly 0 to nearly 1: the
 /// Gram matrices go from the identity to all but singular.
 pub fn attention(random: &mut Random) -> Program {
-    let (heads, d, m) = (random.size(3), random.size(9), random.size(12));
+    let heads = random.size(3);
+    // Now and then large enough for the larger groups of tokens.
+    let (m, d) = if random.once_in(16) { (17, 32) } else { (random.size(12), random.size(9)) };
     let n = if random.once_in(8) { random.within(510, 1100) as usize } else { random.size(40) };
     let (multiplier, shift) = exponent(random);
     let mut program = Program::new();

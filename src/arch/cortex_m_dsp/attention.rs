@@ -7,7 +7,7 @@ use crate::arch::attention::{Kernel, Outputs, Plan, next};
 use crate::arch::products::{Columns, Core, TILE_COLUMNS, TILE_ROWS};
 use crate::arch::softmax::{self, Keys, PAIR, QUAD, Scores, Softmax};
 use crate::arch::wide;
-use crate::math::fixed::{Decay, EXP2, Exp2Neg};
+use crate::math::fixed::{Decay, EXP2, Exp2Neg, round_shift_i32};
 use core::arch::{asm, naked_asm};
 use core::mem::MaybeUninit;
 use core::ops::Range;
@@ -17,31 +17,47 @@ const PACK: usize = 2;
 /// Bytes of a tile of kernel values: four of the panel, for each of four rows.
 const KERNEL_STEP: usize = TILE_ROWS * TILE_ROWS / PACK;
 
-/// `sums[m, d] += K1^T v` over at most 512 tokens.
-pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], mut scratch: &mut [i32]) {
+/// See [`super::super::kernel_accumulate`].
+pub(in crate::arch) fn accumulate(
+    k: &Kernel<'_>,
+    q: &[i8],
+    v: &[i8],
+    w: &mut [i32],
+    w_shift: u32,
+    mut scratch: &mut [i32],
+) {
     let (m, d, plan) = (k.m(), k.d, Plan { m: k.m(), d: k.d });
-    let (row, most) = (Dsp::row_words(d), plan.tokens_of(PACK));
+    let (row, most, wide) = (Dsp::row_words(d), plan.group(), plan.widened_tokens());
     let scratch = &mut scratch;
-    let (l_norms, q_norms) = (next(scratch, m.next_multiple_of(TILE_COLUMNS)), next(scratch, most));
+    let (l_norms, q_norms) = (next(scratch, m.next_multiple_of(TILE_COLUMNS)), next(scratch, wide));
     let (pair, values) =
         (next(scratch, TILE_COLUMNS * row), next(scratch, m.next_multiple_of(TILE_ROWS) * most / PACK));
-    let panel = next(scratch, most * row);
+    let panel = next(scratch, plan.first_panel());
+    // Of the values that meet the kernel values, the panel has so many channels at a time.
+    let channels = panel.len() * PACK / most & !(GROUP - 1);
     let maker = Maker::new(k);
     maker.norms(k.l, pair, l_norms);
     for (q, v) in q.chunks(most * k.width).zip(v.chunks(most * k.width)) {
         let tokens = (q.len() / k.width).next_multiple_of(TILE_ROWS);
-        let (Some(panel), Some(q_norms)) = (panel.get_mut(..tokens * row), q_norms.get_mut(..tokens)) else { return };
-        maker.widen(q, panel, q_norms);
-        for (j, l_norms) in (0..m).step_by(TILE_COLUMNS).zip(l_norms.as_chunks().0) {
-            maker.pair(k.l, j, pair);
-            // A block of the values is of four landmarks.
-            let at = j / TILE_ROWS * TILE_ROWS * tokens / PACK + j % TILE_ROWS;
-            maker.make(panel, q_norms, pair, *l_norms, values.get_mut(at..).unwrap_or_default());
+        for (q, i) in q.chunks(wide * k.width).zip((0..).step_by(wide)) {
+            let tokens_here = (q.len() / k.width).next_multiple_of(TILE_ROWS);
+            let Some(panel) = panel.get_mut(..tokens_here * row) else { return };
+            let Some(q_norms) = q_norms.get_mut(..tokens_here) else { return };
+            maker.widen(q, panel, q_norms);
+            for (j, l_norms) in (0..m).step_by(TILE_COLUMNS).zip(l_norms.as_chunks().0) {
+                maker.pair(k.l, j, pair);
+                // A block of the values is of four landmarks.
+                let at = (j / TILE_ROWS * tokens + i) * TILE_ROWS / PACK + j % TILE_ROWS;
+                maker.make(panel, q_norms, pair, *l_norms, values.get_mut(at..).unwrap_or_default());
+            }
         }
         // The queries are done with.
-        widen_tokens(k, v, tokens, panel);
-        for (sums, values) in sums.chunks_mut(TILE_ROWS * d).zip(values.chunks_exact(TILE_ROWS * tokens / PACK)) {
-            add_products(d, values, panel, sums);
+        for first in (0..d).step_by(channels.max(1)) {
+            let channels = first..d.min(first + channels);
+            widen_tokens(k, v, tokens, channels.clone(), panel);
+            for (w, values) in w.chunks_mut(TILE_ROWS * d).zip(values.chunks_exact(TILE_ROWS * tokens / PACK)) {
+                add_products(d, channels.clone(), values, panel, w, w_shift);
+            }
         }
     }
 }
@@ -56,22 +72,17 @@ pub(in crate::arch) fn apply(
     mut scratch: &mut [i32],
 ) {
     let (m, d, plan) = (k.m(), k.d, Plan { m: k.m(), d: k.d });
-    let (row, most, landmarks) = (Dsp::row_words(d), plan.tokens_of(PACK), m.next_multiple_of(TILE_ROWS));
+    let (row, most, landmarks) = (Dsp::row_words(d), plan.second_tokens(), m.next_multiple_of(TILE_ROWS));
     let scratch = &mut scratch;
     let (l_norms, pair) = (next(scratch, landmarks), next(scratch, TILE_COLUMNS * row));
     let (values, panel) = (next(scratch, most * landmarks / PACK), next(scratch, landmarks * row));
     // For each pair of channels the words of both alternate.
     let column = TILE_COLUMNS * landmarks / PACK;
-    let packed = next(scratch, d.div_ceil(TILE_COLUMNS) * column);
+    let pairs = if plan.is_small() { 1 } else { d.div_ceil(TILE_COLUMNS) };
+    let packed = next(scratch, pairs * column);
+    let mut is_packed = false;
     let maker = Maker::new(k);
     maker.widen(k.l, panel, l_norms);
-    for (c, packed) in (0..d).step_by(TILE_COLUMNS).zip(packed.chunks_exact_mut(column.max(1))) {
-        let u = |j: usize, c: usize| if j < m && c < d { u.get(j * d + c).copied().unwrap_or(0) } else { 0 };
-        for (j, words) in (0..m).step_by(PACK).zip(packed.as_chunks_mut::<TILE_COLUMNS>().0) {
-            *words = [c, c + 1].map(|c| pack(u(j, c), u(j + 1, c)));
-        }
-        packed.iter_mut().skip(m.div_ceil(PACK) * TILE_COLUMNS).for_each(|word| *word = 0);
-    }
     let block = TILE_ROWS * landmarks / PACK;
     for (q, y) in q.chunks(most * k.width).zip(y.chunks_mut(most * k.width)) {
         let tokens = q.len() / k.width;
@@ -82,10 +93,60 @@ pub(in crate::arch) fn apply(
             maker.make(panel, l_norms, pair, pair_norms(pair), values.get_mut(at..).unwrap_or_default());
         }
         let Some(values) = values.get(..tokens.div_ceil(TILE_ROWS) * block) else { return };
-        for (c, packed) in (0..d).step_by(TILE_COLUMNS).zip(packed.chunks_exact(column.max(1))) {
+        for c in (0..d).step_by(TILE_COLUMNS) {
+            let at = if plan.is_small() { 0 } else { c / TILE_COLUMNS * column };
+            let Some(packed) = packed.get_mut(at..).and_then(|packed| packed.get_mut(..column)) else { return };
+            if !is_packed {
+                pack_channels(u, d, c, packed);
+            }
             apply_pair(k, values, block, packed, c, outputs, y);
         }
+        is_packed = !plan.is_small();
     }
+}
+
+/// Packs channels `c` and `c + 1` of `u[_, d]`, two rows to a word; what is missing is zero.
+#[inline(never)]
+fn pack_channels(u: &[i16], d: usize, c: usize, packed: &mut [i32]) {
+    let ((pairs, _), rows) = (packed.as_chunks_mut::<TILE_COLUMNS>(), u.get(c..).unwrap_or_default());
+    let both = c + 1 < d;
+    // Those with both channels of both rows, or more than there is room for.
+    let whole = if both { (rows.len() + d - TILE_COLUMNS) / (PACK * d) } else { 0 };
+    let (inside, rest) = pairs.split_at_mut(whole.min(pairs.len()));
+    if !inside.is_empty() {
+        // SAFETY: reads two values of each of so many pairs of rows and writes as many words.
+        unsafe { pack_two(rows.as_ptr(), d * size_of::<i16>(), inside.len(), inside.as_mut_ptr()) };
+    }
+    for (pair, i) in rest.iter_mut().zip((whole * PACK * d..).step_by(PACK * d)) {
+        *pair = [pack_one(rows, d, i), if both { pack_one(rows, d, i + 1) } else { 0 }];
+    }
+}
+
+/// Packs value `i` and the one `d` after it; what is missing is zero.
+#[inline(never)]
+fn pack_one(values: &[i16], d: usize, i: usize) -> i32 {
+    let value = |i: usize| values.get(i).copied().unwrap_or(0);
+    pack(value(i), value(i + d))
+}
+
+/// Packs two values of each of `2 n` rows, `row` bytes apart, those of two rows into a word; `n > 0`.
+#[unsafe(naked)]
+unsafe extern "C" fn pack_two(u: *const i16, row: usize, n: usize, to: *mut [i32; TILE_COLUMNS]) {
+    naked_asm!(
+        isa!(),
+        "push {{r4-r6, lr}}",
+        "add lr, r3, r2, lsl #3",
+        "1:",
+        "ldr r4, [r0, r1]",
+        "ldr r2, [r0]",
+        "add r0, r0, r1, lsl #1",
+        "pkhbt r5, r2, r4, lsl #16",
+        "pkhtb r6, r4, r2, asr #16",
+        "strd r5, r6, [r3], #8",
+        "cmp r3, lr",
+        "bne 1b",
+        "pop {{r4-r6, pc}}",
+    )
 }
 
 /// The results of channels `c` and `c + 1`, if there is a second, of every block of kernel values.
@@ -137,41 +198,51 @@ fn sums(rows: &[i32], columns: &[i32]) -> Tile {
     }
 }
 
-/// Adds the products of a block of kernel values, of four landmarks, with all channels of `panel` to up to four
-/// rows of `sums`.
-fn add_products(d: usize, values: &[i32], panel: &[i32], sums_of: &mut [i32]) {
+/// Adds the products of a block of kernel values, of four landmarks, with the channels that `panel` has to up to four
+/// rows of `w`, each of `d`; with a shift those of the block are shifted first.
+fn add_products(d: usize, channels: Range<usize>, values: &[i32], panel: &[i32], w: &mut [i32], w_shift: u32) {
     let column = values.len() / TILE_ROWS * TILE_COLUMNS;
-    let whole = if sums_of.len() == TILE_ROWS * d { d / TILE_COLUMNS } else { 0 };
+    let whole = if w.len() == TILE_ROWS * d && channels.end <= d { channels.len() / TILE_COLUMNS } else { 0 };
     let (inside, edge) = panel.split_at(panel.len().min(whole * column));
     if whole > 0 && column > 0 && column % COLUMNS_STEP == 0 && inside.len() == whole * column {
-        let (x, w, y) = (values.as_ptr(), inside.as_ptr(), sums_of.as_mut_ptr());
-        let (y_step, w_step) = (d * size_of::<i32>(), column * size_of::<i32>());
-        // SAFETY: the panel has that many pairs of columns, each of whole groups, and `values` as many groups;
-        // four rows of `d` sums have room for two times `whole`.
-        unsafe { add_tiles(&mut Sums { x, w, y, y_step, w_step, pairs: whole }) };
+        let mut pass = Sums {
+            x: values.as_ptr(),
+            w: inside.as_ptr(),
+            y: w.as_mut_ptr().wrapping_add(channels.start),
+            y_step: d * size_of::<i32>(),
+            w_step: column * size_of::<i32>(),
+            multiplier: if w_shift == 0 { 0 } else { 1 << (u32::BITS - w_shift) },
+            pairs: whole,
+            zero: [0; TILE_ROWS * TILE_COLUMNS],
+        };
+        // SAFETY: the panel has that many pairs of columns, each of whole groups, and `values` as many groups; four
+        // rows of `d` sums have the channels.
+        unsafe { add_tiles(&mut pass) };
     }
-    for (c, panel) in (whole * TILE_COLUMNS..d).step_by(TILE_COLUMNS).zip(edge.chunks_exact(column.max(1))) {
-        for (sums, tile) in sums_of.chunks_exact_mut(d).zip(sums(values, panel)) {
-            sums.iter_mut().skip(c).zip(tile).for_each(|(sum, value)| *sum += value);
+    for (c, panel) in channels.clone().step_by(TILE_COLUMNS).skip(whole).zip(edge.chunks_exact(column.max(1))) {
+        for (w, sums) in w.chunks_exact_mut(d).zip(sums(values, panel)) {
+            let w = w.iter_mut().take(channels.end).skip(c);
+            w.zip(sums).for_each(|(w, sum)| *w += round_shift_i32(sum, w_shift));
         }
     }
 }
 
-/// Packs the values of `tokens` tokens, those that are missing as zeros: for each pair of channels the words of
-/// both alternate, which hold two tokens each.
-fn widen_tokens(k: &Kernel<'_>, v: &[i8], tokens: usize, panel: &mut [i32]) {
+/// Packs these channels of the values of `tokens` tokens, those that are missing as zeros: for each pair of channels the
+/// words of both alternate, which hold two tokens each.
+fn widen_tokens(k: &Kernel<'_>, v: &[i8], tokens: usize, channels: Range<usize>, panel: &mut [i32]) {
     let column = TILE_COLUMNS * tokens / PACK;
     // A group of four channels, and room for it behind the words of earlier tokens.
     let room = |to: &mut [i32], groups: usize| groups > 0 && to.len() >= (2 * groups - 1) * column + TILE_COLUMNS;
+    let row = |i: usize| k.row(v, i).get(channels.clone()).unwrap_or_default();
     for i in (0..tokens).step_by(PACK) {
-        let ((a, a_rest), (b, b_rest)) = (k.row(v, i).as_chunks(), k.row(v, i + 1).as_chunks());
+        let ((a, a_rest), (b, b_rest)) = (row(i).as_chunks(), row(i + 1).as_chunks());
         let to = panel.get_mut(i / PACK * TILE_COLUMNS..).unwrap_or_default();
         let both = a.len().min(b.len());
         if room(to, both) {
             // SAFETY: reads that many groups of both, and `to` has room for their words.
             unsafe { widen_two(a.as_ptr(), b.as_ptr(), both, to.as_mut_ptr(), column * size_of::<i32>()) };
         }
-        for group in both..k.d.div_ceil(GROUP) {
+        for group in both..channels.len().div_ceil(GROUP) {
             let a = a.get(group).copied().unwrap_or_else(|| padded(a_rest));
             let b = b.get(group).copied().unwrap_or_else(|| padded(b_rest));
             let to = to.get_mut(2 * group * column..).unwrap_or_default();
@@ -500,7 +571,11 @@ struct Sums {
     y_step: usize,
     /// Bytes between pairs of columns.
     w_step: usize,
+    /// The sums' factor, over 2^32; 0 if they are added to `y` as they are.
+    multiplier: i32,
     pairs: usize,
+    /// What sums that have a factor start from.
+    zero: [i32; TILE_ROWS * TILE_COLUMNS],
 }
 
 /// Adds to the sums of four rows their products with one pair of columns after the other.
@@ -511,9 +586,11 @@ unsafe extern "C" fn add_tiles(sums: *mut Sums) {
         "push {{r0, r1, r4-r11, lr}}",
         "2:",
         "ldr r12, [sp]",
-        "ldm r12, {{r0, r1, r2, r3, r12}}",
+        "ldm r12, {{r0, r1, r2, r3, r12, lr}}",
         "add r12, r1",
         "str r12, [sp, #4]",
+        "cmp lr, #0",
+        "bne 3f",
         "ldrd r4, r5, [r2]",
         "add r2, r3",
         "ldrd r6, r7, [r2]",
@@ -521,12 +598,15 @@ unsafe extern "C" fn add_tiles(sums: *mut Sums) {
         "ldrd r8, r9, [r2]",
         "add r2, r3",
         "ldrd r10, r11, [r2]",
+        "4:",
         multiply!(add),
         "ldr r12, [sp]",
-        "str r1, [r12, #4]",
+        "ldr lr, [r12, #20]",
         "ldrd r2, r3, [r12, #8]",
         "add r0, r2, #8",
-        "str r0, [r12, #8]",
+        "strd r1, r0, [r12, #4]",
+        "cmp lr, #0",
+        "bne 5f",
         "strd r4, r5, [r2]",
         "add r2, r3",
         "strd r6, r7, [r2]",
@@ -534,12 +614,40 @@ unsafe extern "C" fn add_tiles(sums: *mut Sums) {
         "strd r8, r9, [r2]",
         "add r2, r3",
         "strd r10, r11, [r2]",
-        "ldr r3, [r12, #20]",
+        "6:",
+        "ldr r3, [r12, #24]",
         "subs r3, #1",
-        "str r3, [r12, #20]",
+        "str r3, [r12, #24]",
         "bne 2b",
         "add sp, #8",
         "pop {{r4-r11, pc}}",
+        "3:",
+        "ldr r2, [sp]",
+        "adds r2, #28",
+        "ldm r2, {{r4-r11}}",
+        "b 4b",
+        // The high word of a product, to nearest, is what a sum adds.
+        "5:",
+        "ldrd r0, r1, [r2]",
+        "smmlar r4, r4, lr, r0",
+        "smmlar r5, r5, lr, r1",
+        "strd r4, r5, [r2]",
+        "add r2, r3",
+        "ldrd r0, r1, [r2]",
+        "smmlar r6, r6, lr, r0",
+        "smmlar r7, r7, lr, r1",
+        "strd r6, r7, [r2]",
+        "add r2, r3",
+        "ldrd r0, r1, [r2]",
+        "smmlar r8, r8, lr, r0",
+        "smmlar r9, r9, lr, r1",
+        "strd r8, r9, [r2]",
+        "add r2, r3",
+        "ldrd r0, r1, [r2]",
+        "smmlar r10, r10, lr, r0",
+        "smmlar r11, r11, lr, r1",
+        "strd r10, r11, [r2]",
+        "b 6b",
     )
 }
 

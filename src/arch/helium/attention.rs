@@ -8,11 +8,12 @@
 
 use super::products::{Tiles, sums, vector, vectors};
 use super::{Scale, VECTOR, copy_interleaved, isa, tile_words};
-use crate::arch::attention::{Kernel, Outputs, next};
+use crate::arch::attention::{Kernel, Outputs, Plan, next};
 use crate::arch::cortex_m_dsp;
 use crate::arch::products::{TILE_COLUMNS, TILE_ROWS, ToI8};
 use crate::math::fixed::{Decay, EXP2, Exp2Neg};
 use core::arch::naked_asm;
+use core::marker::PhantomData;
 
 /// Values of int16 and of int32 of a vector.
 const LANES: usize = 8;
@@ -20,20 +21,32 @@ const LANES_I32: usize = 4;
 /// Channels that are summed together: the rows of a tile.
 const QUAD: usize = TILE_ROWS;
 
-/// `sums[m, d] += K1^T v` over at most 512 tokens.
-pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], scratch: &mut [i32]) {
+/// See [`super::super::kernel_accumulate`].
+pub(in crate::arch) fn accumulate(
+    k: &Kernel<'_>,
+    q: &[i8],
+    v: &[i8],
+    w: &mut [i32],
+    w_shift: u32,
+    scratch: &mut [i32],
+) {
     let (m, d) = (k.m(), k.d);
     let rows = m.next_multiple_of(TILE_COLUMNS);
     // The queries, then, when they are done with, the values of the tokens.
-    let panel = (tile_words(d) / TILE_ROWS).max(d.next_multiple_of(QUAD) / 2);
-    let token = 1 + rows / 2 + panel;
+    let token = 1 + rows / 2 + tile_words(d) / TILE_ROWS;
     let most = (scratch.len().saturating_sub(m) / token & !(LANES - 1)).min(Sums::MOST_VECTORS * LANES);
-    let (Some(curve), true) = (Decay::new(k.multiplier, k.shift).narrow, most > 0 && sums.len() == m * d) else {
-        return cortex_m_dsp::attention::accumulate(k, q, v, sums, scratch);
+    let group = Plan { m, d }.group();
+    let most = match w_shift {
+        0 => most,
+        _ if most < group => 0,
+        _ => group,
+    };
+    let (Some(curve), true) = (Decay::new(k.multiplier, k.shift).narrow, most > 0 && w.len() == m * d) else {
+        return cortex_m_dsp::attention::accumulate(k, q, v, w, w_shift, scratch);
     };
     let mut scratch = scratch;
     let (l_norms, q_norms) = (next(&mut scratch, m), next(&mut scratch, most));
-    let (values, panel) = (next(&mut scratch, rows / 2 * most), next(&mut scratch, panel * most));
+    let (values, panel) = (next(&mut scratch, rows / 2 * most), scratch);
     for (norm, j) in l_norms.iter_mut().zip(0..) {
         *norm = squared_norm(k.row(k.l, j));
     }
@@ -46,13 +59,13 @@ pub(in crate::arch) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut
             let norms = [j, (j + 1).min(m - 1)].map(|j| l_norms.get(j).copied().unwrap_or(0));
             make.pair(k, k.l, j, norms, values, row);
         }
-        let Some(mut columns) = Transposed::new(panel, d, row, tokens) else { return };
+        let Some(mut columns) = Transposed::<i8>::new(panel, d, row, tokens) else { return };
         for i in 0..tokens {
             let (x, to) = (k.row(v, i), columns.column(i));
             // SAFETY: reads all `d` values of `x` and writes as many, to column `i` of their rows.
             unsafe { scatter_i8(x.as_ptr(), x.len(), to, &columns.offsets, columns.step) };
         }
-        add_products(d, row, columns.words, values, sums);
+        add_products(d, row, columns.words, values, w, w_shift);
     }
 }
 
@@ -71,7 +84,7 @@ pub(in crate::arch) fn apply(
     let panel = norms / TILE_ROWS * tile_words(d);
     let packed = row / 2 * d.next_multiple_of(QUAD);
     let most = scratch.len().saturating_sub(norms + panel + packed) / (row / 2) & !(TILE_COLUMNS - 1);
-    let fits = most > 0 && row < Transposed::MOST_COLUMNS && u.len() >= m * d;
+    let fits = most > 0 && row < Transposed::<i16>::MOST_COLUMNS && u.len() >= m * d;
     let (Some(curve), true) = (Decay::new(k.multiplier, k.shift).narrow, fits) else {
         return cortex_m_dsp::attention::apply(k, q, u, outputs, y, scratch);
     };
@@ -79,7 +92,7 @@ pub(in crate::arch) fn apply(
     let (l_norms, panel) = (next(&mut scratch, norms), next(&mut scratch, panel));
     let (packed, values) = (next(&mut scratch, packed), next(&mut scratch, row / 2 * most));
     interleave(k, k.l, m, panel, l_norms);
-    let Some(mut columns) = Transposed::new(packed, d, row, m) else { return };
+    let Some(mut columns) = Transposed::<i16>::new(packed, d, row, m) else { return };
     for (j, u) in u.chunks_exact(d).enumerate().take(m) {
         // SAFETY: reads the `d` values of `u` and writes as many, to column `j` of their rows.
         unsafe { scatter_i16(u.as_ptr(), d, columns.column(j), &columns.offsets, columns.step) };
@@ -129,36 +142,38 @@ pub(in crate::arch) fn gram_row(k: &Kernel<'_>, decay: &Decay, i: usize, a: &mut
     true
 }
 
-/// Adds to `sums[m, d]` the products of the kernel values of up to [`Sums::MOST_VECTORS`] vectors of tokens, of which
-/// every landmark has `row`, with the values in `columns`.
-fn add_products(d: usize, row: usize, columns: &[i32], values: &[i32], sums: &mut [i32]) {
-    let (quads, quad) = (d / QUAD, QUAD * row / 2);
-    let pairs = sums.chunks_mut(TILE_COLUMNS * d).zip(values.chunks_exact(TILE_COLUMNS * row / 2));
+/// Adds to `w[m, d]` the products of the kernel values of up to [`Sums::MOST_VECTORS`] vectors of tokens, of which every
+/// landmark has `row`, with the values in `columns`.
+fn add_products(d: usize, row: usize, columns: &[i32], values: &[i32], w: &mut [i32], w_shift: u32) {
+    let add = if w_shift == 0 { add_quads } else { add_shifted_quads };
+    let (quads, quad) = (d / QUAD, QUAD * row / size_of::<i32>());
+    let pairs = w.chunks_mut(TILE_COLUMNS * d).zip(values.chunks_exact(TILE_COLUMNS * row / 2));
     for (sums, values) in pairs {
         // The last row may be alone: then it is both, and gets the same sums twice.
         let second = if sums.len() > d { row / 2 } else { 0 };
         let Some(other) = values.get(second..) else { return };
         let w = [values.as_ptr(), other.as_ptr()];
+        let y = sums.as_mut_ptr();
         let mut pass = Sums {
             x: columns.as_ptr(),
             w,
-            y: sums.as_mut_ptr(),
+            y,
             second: (sums.len() - d) * size_of::<i32>(),
-            end: sums.as_mut_ptr(),
+            end: y.wrapping_add(QUAD * quads),
             vectors: row / LANES,
+            down: -(w_shift as i32),
         };
         if quads > 0 {
-            pass.end = pass.end.wrapping_add(QUAD * quads);
             // SAFETY: `values` has `row` values of each row, `columns` as many of each channel of so many quads, and
             // both rows of `sums` as many channels.
-            unsafe { add_quads(&pass) };
+            unsafe { add(&pass) };
         }
         let Some(columns) = columns.get(quads * quad..).filter(|rest| rest.len() >= quad) else { continue };
         let mut rest = [[0; QUAD]; TILE_COLUMNS];
         (pass.x, pass.y, pass.second) = (columns.as_ptr(), rest.as_mut_ptr().cast(), QUAD * size_of::<i32>());
         pass.end = pass.y.wrapping_add(QUAD);
         // SAFETY: as above, for the last quad, whose sums have rows of their own.
-        unsafe { add_quads(&pass) };
+        unsafe { add(&pass) };
         for (sums, rest) in sums.chunks_exact_mut(d).zip(rest) {
             sums.iter_mut().skip(QUAD * quads).zip(rest).for_each(|(sum, rest)| *sum += rest);
         }
@@ -234,35 +249,38 @@ fn squared_norm(x: &[i8]) -> i32 {
     unsafe { squares(x.as_ptr(), x.len()) }
 }
 
-/// A matrix of int16, one row for each channel and a multiple of [`LANES`] columns, in tiles of four rows whose
-/// vectors alternate.
-struct Transposed<'a> {
+/// A matrix of int8 or int16, one row for each channel and a multiple of [`LANES`] columns, in tiles of four rows of
+/// which [`LANES`] elements alternate.
+struct Transposed<'a, T> {
     words: &'a mut [i32],
     /// Elements to each of eight neighbours of a column, and bytes to the next eight.
     offsets: [u16; LANES],
     step: usize,
+    elements: PhantomData<T>,
 }
 
-impl<'a> Transposed<'a> {
+impl<'a> Transposed<'a, i16> {
     /// Columns up to which the offsets have 16 bits.
     const MOST_COLUMNS: usize = u16::MAX as usize / LANES;
+}
 
+impl<'a, T> Transposed<'a, T> {
     /// Of `d` rows, with `columns` of `row` columns to be written: what is not is zero.
     #[inline(always)]
     fn new(words: &'a mut [i32], d: usize, row: usize, columns: usize) -> Option<Self> {
         let rows = d.next_multiple_of(QUAD);
-        let words = words.get_mut(..rows * row / 2)?;
+        let words = words.get_mut(..rows * row * size_of::<T>() / size_of::<i32>())?;
         if columns < row || d < rows {
             words.fill(0);
         }
         let offsets = core::array::from_fn(|i| (i / QUAD * QUAD * row + i % QUAD * LANES) as u16);
-        Some(Self { words, offsets, step: size_of::<i16>() * LANES * row })
+        Some(Self { words, offsets, step: size_of::<T>() * LANES * row, elements: PhantomData })
     }
 
     /// The first value of column `i`.
     #[inline(always)]
-    fn column(&mut self, i: usize) -> *mut i16 {
-        self.words.as_mut_ptr().cast::<i16>().wrapping_add(i / LANES * QUAD * LANES + i % LANES)
+    fn column(&mut self, i: usize) -> *mut T {
+        self.words.as_mut_ptr().cast::<T>().wrapping_add(i / LANES * QUAD * LANES + i % LANES)
     }
 }
 
@@ -414,7 +432,7 @@ unsafe extern "C" fn gram_quads(gram: *mut Gram) {
     )
 }
 
-/// What [`add_quads`] is told.
+/// What [`add_quads`] and [`add_shifted_quads`] are told.
 #[repr(C)]
 struct Sums {
     x: *const i32,
@@ -426,10 +444,38 @@ struct Sums {
     end: *mut i32,
     /// Vectors of a row, from 1 on.
     vectors: usize,
+    /// Bits by which the sums are shifted, negative.
+    down: i32,
 }
 
 impl Sums {
     const MOST_VECTORS: usize = 4;
+}
+
+/// As [`vector`](super::products), of int16 with rows of int8.
+macro_rules! widened {
+    ($multiply:literal) => {
+        concat!(
+            "vldrh.u16 q0, [r3], #16
+            vldrh.u16 q1, [r5], #16
+            vldrb.s16 q2, [r1], #32
+            ",
+            widened!($multiply, "r0, q0, q2"),
+            "vldrb.s16 q3, [r1, #-24]\n",
+            widened!($multiply, "r8, q1, q2"),
+            "vldrb.s16 q2, [r1, #-16]\n",
+            widened!($multiply, "r2, q0, q3"),
+            widened!($multiply, "r10, q1, q3"),
+            "vldrb.s16 q3, [r1, #-8]\n",
+            widened!($multiply, "r4, q0, q2"),
+            widened!($multiply, "r12, q1, q2"),
+            widened!($multiply, "r6, q0, q3"),
+            widened!($multiply, "lr, q1, q3")
+        )
+    };
+    ($multiply:literal, $operands:literal) => {
+        concat!($multiply, " ", $operands, "\n")
+    };
 }
 
 /// Adds to the sums of two rows their products with one quad of channels after the other.
@@ -457,10 +503,10 @@ unsafe extern "C" fn add_quads(sums: *const Sums) {
         "bx r7",
         ".p2align 2",
         "11:",
-        vector!(i16),
-        vector!(i16),
-        vector!(i16),
-        vector!(i16),
+        widened!("vmladava.s16"),
+        widened!("vmladava.s16"),
+        widened!("vmladava.s16"),
+        widened!("vmladava.s16"),
         "ldr r3, [r9, #16]",
         "add r3, r11",
         "stm r3, {{r8, r10, r12, lr}}",
@@ -468,6 +514,51 @@ unsafe extern "C" fn add_quads(sums: *const Sums) {
         "ldr r0, [r9, #20]",
         "cmp r11, r0",
         "bne 2b",
+        "pop {{r3-r11, pc}}",
+    )
+}
+
+/// As [`add_quads`], with the sums shifted.
+#[unsafe(naked)]
+unsafe extern "C" fn add_shifted_quads(sums: *const Sums) {
+    naked_asm!(
+        isa!(),
+        "push {{r3-r11, lr}}",
+        "vpush {{d8-d9}}",
+        "mov r9, r0",
+        "ldr r1, [r9]",
+        "ldr r11, [r9, #12]",
+        // As there, for all vectors but the first.
+        "ldrd r0, r2, [r9, #24]",
+        "vdup.32 q4, r2",
+        "rsb r0, r0, #4",
+        "movs r2, #56",
+        "adr r7, 11f",
+        "mla r7, r0, r2, r7",
+        "orr r7, r7, #1",
+        "2:",
+        "ldrd r3, r5, [r9, #4]",
+        widened!("vmladav.s16"),
+        "bx r7",
+        ".p2align 2",
+        "11:",
+        widened!("vmladava.s16"),
+        widened!("vmladava.s16"),
+        widened!("vmladava.s16"),
+        sums!(),
+        "ldrd r0, r2, [r9, #16]",
+        "add r0, r11",
+        "vrshl.s32 q0, q0, q4",
+        "vrshl.s32 q1, q1, q4",
+        "vldrw.u32 q2, [r11]",
+        "vldrw.u32 q3, [r0]",
+        "vadd.i32 q0, q0, q2",
+        "vadd.i32 q1, q1, q3",
+        "vstrw.32 q0, [r11], #16",
+        "vstrw.32 q1, [r0]",
+        "cmp r11, r2",
+        "bne 2b",
+        "vpop {{d8-d9}}",
         "pop {{r3-r11, pc}}",
     )
 }
@@ -682,9 +773,9 @@ unsafe extern "C" fn squares(x: *const i8, n: usize) -> i32 {
     )
 }
 
-/// Writes `n` values as int16; `offsets` are those of eight, in elements, and `step` bytes on are those of the next.
+/// Writes `n` values; `offsets` are those of eight, in elements, and `step` bytes on are those of the next.
 macro_rules! scatter {
-    ($load:literal) => {
+    ($load:literal, $store:literal) => {
         naked_asm!(
             isa!(),
             "push {{r7, lr}}",
@@ -693,7 +784,7 @@ macro_rules! scatter {
             "wlstp.16 lr, r1, 2f",
             "1:",
             $load,
-            "vstrh.16 q0, [r2, q1, uxtw #1]",
+            $store,
             "add r2, r12",
             "letp lr, 1b",
             "2:",
@@ -704,12 +795,12 @@ macro_rules! scatter {
 
 /// See [`scatter`].
 #[unsafe(naked)]
-unsafe extern "C" fn scatter_i8(from: *const i8, n: usize, to: *mut i16, offsets: &[u16; LANES], step: usize) {
-    scatter!("vldrb.s16 q0, [r0], #8")
+unsafe extern "C" fn scatter_i8(from: *const i8, n: usize, to: *mut i8, offsets: &[u16; LANES], step: usize) {
+    scatter!("vldrb.u16 q0, [r0], #8", "vstrb.16 q0, [r2, q1]")
 }
 
 /// See [`scatter`].
 #[unsafe(naked)]
 unsafe extern "C" fn scatter_i16(from: *const i16, n: usize, to: *mut i16, offsets: &[u16; LANES], step: usize) {
-    scatter!("vldrh.u16 q0, [r0], #16")
+    scatter!("vldrh.u16 q0, [r0], #16", "vstrh.16 q0, [r2, q1, uxtw #1]")
 }

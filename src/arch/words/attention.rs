@@ -1,41 +1,41 @@
-//! SOFT's attention. Kernel values have a word each, of four landmarks or four tokens side by side; what they
-//! multiply is int16, read as it is.
+//! SOFT's attention. In the first pass four channels of the tokens' values have a word each, and what they multiply,
+//! kernel values, is int16, read as it is; in the second the kernel values of four tokens are words, and the sums int16.
 
 use super::{Sums, Words, sums, sums_i16};
 use crate::arch::attention::{Kernel, Outputs, Plan, next};
 use crate::arch::products::{Core, TILE_ROWS};
-use crate::math::fixed::Decay;
+use crate::math::fixed::{Decay, round_shift_i32};
 
-/// Kernel values of a word.
-const PACK: usize = 1;
 /// Values of a word of columns.
 const COLUMN_PACK: usize = 2;
 
-/// `sums[m, d] += K1^T v` over at most 512 tokens.
-pub(crate) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], mut scratch: &mut [i32]) {
-    let (m, d) = (k.m(), k.d);
-    let most = Plan { m, d }.tokens_of(PACK);
+/// See [`super::super::kernel_accumulate`].
+pub(crate) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], w: &mut [i32], w_shift: u32, mut scratch: &mut [i32]) {
+    let (m, d, plan) = (k.m(), k.d, Plan { m: k.m(), d: k.d });
+    let most = plan.group();
     let scratch = &mut scratch;
-    let (l_norms, values) = (next(scratch, m), next(scratch, m.next_multiple_of(TILE_ROWS) * most));
-    let panel = next(scratch, most * d);
+    let (l_norms, values) = (next(scratch, m), next(scratch, m * most / COLUMN_PACK));
+    let panel = next(scratch, TILE_ROWS * d.max(most));
     let maker = Maker::new(k, l_norms);
     for (q, v) in q.chunks(most * k.width).zip(v.chunks(most * k.width)) {
         let tokens = (q.len() / k.width).next_multiple_of(TILE_ROWS);
+        let column = tokens / COLUMN_PACK;
         for i in (0..tokens).step_by(TILE_ROWS) {
-            maker.make(q, i, panel, |j, of_landmark| {
-                // A block of the values is of four landmarks.
-                let at = (j / TILE_ROWS * tokens + i) * TILE_ROWS + j % TILE_ROWS;
-                let to = values.get_mut(at..).unwrap_or_default().iter_mut().step_by(TILE_ROWS);
-                to.zip(of_landmark).for_each(|(to, value)| *to = value);
+            maker.make(q, i, panel, |j, [a, b, c, d]| {
+                let to = values.get_mut(j * column + i / COLUMN_PACK..).unwrap_or_default();
+                to.iter_mut().zip([(a, b), (c, d)]).for_each(|(to, (a, b))| *to = pack(a as i16, b as i16));
             });
         }
         // The queries are done with.
-        let column = tokens / COLUMN_PACK;
-        pack(d, column, panel, |i, c| k.row(v, i).get(c).map_or(0, |&v| i16::from(v)));
-        for (sums, values) in sums.chunks_mut(TILE_ROWS * d).zip(values.chunks_exact(TILE_ROWS * tokens)) {
-            for (c, column) in panel.chunks_exact(column).enumerate().take(d) {
-                let tile = sums_i16(values, column);
-                sums.iter_mut().skip(c).step_by(d).zip(tile).for_each(|(sum, value)| *sum += value);
+        for c in (0..d).step_by(TILE_ROWS) {
+            let Some(panel) = panel.get_mut(..TILE_ROWS * tokens) else { return };
+            for (i, words) in panel.as_chunks_mut::<TILE_ROWS>().0.iter_mut().enumerate() {
+                let values = k.row(v, i).get(c..).unwrap_or_default();
+                *words = core::array::from_fn(|lane| values.get(lane).map_or(0, |&value| i32::from(value)));
+            }
+            for (w, values) in w.chunks_exact_mut(d).zip(values.chunks_exact(column)) {
+                let tile = sums_i16(panel, values);
+                w.iter_mut().skip(c).zip(tile).for_each(|(w, sum)| *w += round_shift_i32(sum, w_shift));
             }
         }
     }
@@ -44,13 +44,16 @@ pub(crate) fn accumulate(k: &Kernel<'_>, q: &[i8], v: &[i8], sums: &mut [i32], m
 /// `y = K1 u` for `u[m, d]` and the head's channels of `y[_, width]`.
 pub(crate) fn apply(k: &Kernel<'_>, q: &[i8], u: &[i16], outputs: Outputs<'_>, y: &mut [i8], mut scratch: &mut [i32]) {
     let (m, d) = (k.m(), k.d);
-    let most = Plan { m, d }.tokens_of(PACK);
+    let most = Plan { m, d }.second_tokens_of_words();
     let scratch = &mut scratch;
     let (l_norms, values) = (next(scratch, m), next(scratch, m * most));
     let column = m.div_ceil(COLUMN_PACK);
     let (panel, packed) = (next(scratch, TILE_ROWS * d), next(scratch, column * d));
     let maker = Maker::new(k, l_norms);
-    pack(d, column, packed, |j, c| u.get(j * d + c).filter(|_| j < m).copied().unwrap_or(0));
+    for (c, column) in packed.chunks_exact_mut(column.max(1)).enumerate() {
+        let value = |j: usize| u.get(j * d + c).copied().unwrap_or(0);
+        column.iter_mut().zip((0..).step_by(COLUMN_PACK)).for_each(|(to, j)| *to = pack(value(j), value(j + 1)));
+    }
     let block = TILE_ROWS * m;
     for (q, y) in q.chunks(most * k.width).zip(y.chunks_mut(most * k.width)) {
         let tokens = q.len() / k.width;
@@ -71,15 +74,11 @@ pub(crate) fn apply(k: &Kernel<'_>, q: &[i8], u: &[i16], outputs: Outputs<'_>, y
     }
 }
 
-/// Packs `value(i, c)` for each of `d` channels, two rows to a word, `column` words for a channel.
+/// A word of a column.
 #[inline(always)]
-fn pack(d: usize, column: usize, to: &mut [i32], value: impl Fn(usize, usize) -> i16) {
-    for (c, column) in to.chunks_exact_mut(column.max(1)).enumerate().take(d) {
-        for (word, i) in column.iter_mut().zip((0..).step_by(COLUMN_PACK)) {
-            let ([a0, a1], [b0, b1]) = (value(i, c).to_ne_bytes(), value(i + 1, c).to_ne_bytes());
-            *word = i32::from_ne_bytes([a0, a1, b0, b1]);
-        }
-    }
+fn pack(a: i16, b: i16) -> i32 {
+    let ([a0, a1], [b0, b1]) = (a.to_ne_bytes(), b.to_ne_bytes());
+    i32::from_ne_bytes([a0, a1, b0, b1])
 }
 
 /// Makes kernel values.
