@@ -77,7 +77,7 @@ pub(crate) trait Output: Copy {
     fn put(self, q: i32) -> Self::T;
 
     /// Zero point, smallest and largest element.
-    #[cfg(cortex_m = "helium")]
+    #[cfg(cortex_m = "dsp")]
     fn range(self) -> [i16; 3];
 
     /// The result and this, if they are int8: some cores have a way of their own for it.
@@ -104,7 +104,7 @@ impl Output for ToI8 {
         saturate_i8((q + self.zero).max(self.lo).min(self.hi))
     }
 
-    #[cfg(cortex_m = "helium")]
+    #[cfg(cortex_m = "dsp")]
     fn range(self) -> [i16; 3] {
         [self.zero as i16, self.lo as i16, self.hi as i16]
     }
@@ -127,7 +127,7 @@ impl Output for ToI16 {
         saturate_i16(q)
     }
 
-    #[cfg(cortex_m = "helium")]
+    #[cfg(cortex_m = "dsp")]
     fn range(self) -> [i16; 3] {
         [0, i16::MIN, i16::MAX]
     }
@@ -236,12 +236,16 @@ impl<'a, W: Stored> Channels<'a, W> {
             scale: Requantise::new(multiplier, shift as u32),
         })
     }
+
+    /// How many there are of `k` weights each.
+    #[cfg(cortex_m = "dsp")]
+    #[inline(always)]
+    pub(super) fn count(self, k: usize) -> usize {
+        self.iter(k).size_hint().0
+    }
 }
 
-/// The channels of a tile.
-pub(super) type Pair<'a, W = i8> = [Channel<'a, W>; TILE_COLUMNS];
-
-/// Where the results of a pair of channels go: columns `j` and `j + 1` of `y[_, n]`.
+/// Where the results of channels go: columns of `y[_, n]` from `j` on.
 pub(super) struct Columns<'a, T> {
     pub(super) y: &'a mut [T],
     pub(super) n: usize,
@@ -267,7 +271,12 @@ impl Columns<'_, i8> {
     /// `y` has at least `n * (TILE_ROWS * blocks - 1) + C` elements.
     #[cfg(any(cortex_m = "dsp", cortex_m = "v7"))]
     #[inline(always)]
-    pub(super) fn fill<const C: usize>(self, panel: &[i32], block: usize, tiles: impl Fn(&[i32], &mut [i8], usize)) {
+    pub(super) fn fill<const C: usize>(
+        self,
+        panel: &[i32],
+        block: usize,
+        mut tiles: impl FnMut(&[i32], &mut [i8], usize),
+    ) {
         let Self { y, n, j } = self;
         let inside = if j + C <= n { y.len() / (TILE_ROWS * n) } else { 0 };
         let (whole, over) = panel.split_at(panel.len().min(inside * block));
@@ -295,14 +304,27 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// `None` where the scale or the output has another form: a product is below 2^62 and a zero point
-    /// below 2^8, so up to 23 bits of shift the sum with `round` stays inside 32.
+    /// `None` where the scale or the output has another form.
     #[inline(always)]
     pub(super) fn new(scale: Requantise, to: ToI8) -> Option<Self> {
+        if to.hi == 127 { Self::around(scale, to.zero) } else { None }
+    }
+
+    /// Whether a shift gives a scale of this form.
+    #[cfg(cortex_m = "dsp")]
+    #[inline(always)]
+    pub(super) fn is_usual(shift: &i8) -> bool {
+        (33..=55).contains(shift)
+    }
+
+    /// `None` where the scale has another form: a product is below 2^62 and a zero point below 2^8, so up to 23
+    /// bits of shift the sum with `round` stays inside 32.
+    #[inline(always)]
+    pub(super) fn around(scale: Requantise, zero: i32) -> Option<Self> {
         let shift = scale.shift().wrapping_sub(32);
-        ((1..=23).contains(&shift) && to.hi == 127).then(|| Self {
+        (1..=23).contains(&shift).then(|| Self {
             multiplier: scale.multiplier(),
-            round: (1 << (shift - 1)) + (to.zero << shift),
+            round: (2 * zero + 1) << (shift - 1),
             shift,
         })
     }
@@ -339,14 +361,15 @@ pub(super) trait Multiply<W>: Core {
         Self::widen(x, lane, block);
     }
 
-    /// The results of a pair of channels, of `k` weights each, on every block of `panel`.
-    fn pair<O: Output>(
-        pair: Pair<'_, W>,
+    /// The results `y[_, n]` of all channels, of `k` weights each, on every block of `panel`.
+    fn columns<O: Output>(
+        channels: Channels<'_, W>,
         k: usize,
         space: &mut [i32],
         panel: &[i32],
         output: O,
-        columns: Columns<'_, O::T>,
+        y: &mut [O::T],
+        n: usize,
     );
 }
 
@@ -376,15 +399,7 @@ pub(super) fn run<C: Multiply<W>, W: Stored, O: Output>(
             }
             blocks += block.len();
         }
-        let panel = panel.get(..blocks).unwrap_or_default();
-        let mut channels = channels.iter(s.k);
-        let mut j = 0;
-        while let Some(first) = channels.next() {
-            // Where there is no second, the first once more: its results are dropped.
-            let second = channels.next().unwrap_or(first);
-            C::pair([first, second], s.k, space, panel, output, Columns { y, n: s.n, j });
-            j += TILE_COLUMNS;
-        }
+        C::columns(channels, s.k, space, panel.get(..blocks).unwrap_or_default(), output, y, s.n);
     }
 }
 

@@ -7,7 +7,9 @@ use super::depthwise::Finish;
 use super::depthwise::{self, QUAD, Taps};
 #[cfg(cortex_m = "v7")]
 use super::products::Scale;
-use super::products::{Columns, Core, Multiply, Output, Pair, Stored, TILE_ROWS, unpack_int4_row, unpacked_int4_words};
+use super::products::{
+    Channels, Columns, Core, Multiply, Output, Stored, TILE_ROWS, unpack_int4_row, unpacked_int4_words,
+};
 
 #[cfg(any(test, cortex_m))]
 pub(super) mod attention;
@@ -56,16 +58,16 @@ impl<W: Weight> Multiply<W> for Words {
     }
 
     #[inline(always)]
-    fn pair<O: Output>(
-        pair: Pair<'_, W>,
+    fn columns<O: Output>(
+        channels: Channels<'_, W>,
         k: usize,
         space: &mut [i32],
         panel: &[i32],
         output: O,
-        columns: Columns<'_, O::T>,
+        y: &mut [O::T],
+        n: usize,
     ) {
-        let Columns { y, n, j } = columns;
-        for (channel, j) in pair.into_iter().zip(j..n) {
+        for (channel, j) in channels.iter(k).zip(0..n) {
             let w = W::numbers(channel.w, k, space);
             #[cfg(cortex_m = "v7")]
             if let Some((y, to)) = output.as_i8(y)

@@ -18,7 +18,7 @@
 //! | core | bytes |
 //! |---|---:|
 //! | Cortex-M0 | 1,900 |
-//! | Cortex-M3 | 1,750 |
+//! | Cortex-M3 | 1,650 |
 //! | Cortex-M4F | 1,700 |
 //! | Cortex-M33 | 1,700 |
 //! | RV32IMC | 1,400 |

@@ -2,7 +2,7 @@
 //! rows at a time, and a pair of rows. In the first pass the panel is of tokens, so that words hold two
 //! tokens and multiply two tokens' values; in the second it is of landmarks.
 
-use super::{COLUMNS_STEP, Dsp, GROUP, ROWS_STEP, Tile, Tiles, padded, tile_sums, tiles_i8, widen_columns};
+use super::{COLUMNS_STEP, Dsp, GROUP, ROWS_STEP, Tiles, padded, tile_sums, widen_columns};
 use crate::arch::attention::{Kernel, Outputs, Plan, next};
 use crate::arch::products::{Columns, Core, TILE_COLUMNS, TILE_ROWS};
 use crate::arch::softmax::{self, Keys, PAIR, QUAD, Scores, Softmax};
@@ -163,38 +163,23 @@ fn apply_pair(
     if block == 0 || packed.len() * TILE_ROWS != block * TILE_COLUMNS {
         return;
     }
-    let Range { start: w, end: w_end } = packed.as_ptr_range();
     if c + 1 < k.d
         && let [Some(scale0), Some(scale1)] = [outputs.scale(c), outputs.scale(c + 1)]
     {
-        let (bias, lo) = ([0; TILE_COLUMNS], u32::from_ne_bytes([outputs.to.lo as i8 as u8; 4]));
+        let [scale0, scale1] = [scale0, scale1].map(MaybeUninit::new);
+        let mut tiles = Tiles { scale0, scale1, ..Tiles::of_i8(outputs.to.lo) };
+        tiles.of(packed);
         return columns.fill::<TILE_COLUMNS>(values, block, |values, y, n| {
-            let (Range { start: x, end: x_end }, y) = (values.as_ptr_range(), y.as_mut_ptr());
             // SAFETY: the columns have at least one group, every block as many, and `y` room for two elements of
             // each row, `n` apart.
-            unsafe { tiles_i8(&mut Tiles { x, w, w_end, y, n, x_end, bias, scales: [scale0, scale1], lo }) };
+            unsafe { tiles.run(values, y.as_mut_ptr(), n) };
         });
     }
-    let tiles = values.chunks_exact(block).map(|values| sums(values, packed));
+    let tiles = values.chunks_exact(block).map(|values| tile_sums(values, packed, [0; TILE_COLUMNS]));
     if c + 1 < k.d {
         columns.store(tiles.map(|tile| tile.map(|[a, b]| [outputs.put(a, c), outputs.put(b, c + 1)])));
     } else {
         columns.store(tiles.map(|tile| tile.map(|[a, _]| [outputs.put(a, c)])));
-    }
-}
-
-/// The sums of one tile; zero where rows and columns are not of the same length.
-fn sums(rows: &[i32], columns: &[i32]) -> Tile {
-    if columns.is_empty() || columns.len() % COLUMNS_STEP != 0 || columns.len() * TILE_ROWS != rows.len() * TILE_COLUMNS
-    {
-        return Tile::default();
-    }
-    let Range { start: w, end: w_end } = columns.as_ptr_range();
-    let mut sums = MaybeUninit::uninit();
-    // SAFETY: the columns have at least one group, the rows as many; all of `sums` is written.
-    unsafe {
-        tile_sums(rows.as_ptr(), w, w_end, &mut sums, 0, 0);
-        sums.assume_init()
     }
 }
 
@@ -220,7 +205,7 @@ fn add_products(d: usize, channels: Range<usize>, values: &[i32], panel: &[i32],
         unsafe { add_tiles(&mut pass) };
     }
     for (c, panel) in channels.clone().step_by(TILE_COLUMNS).skip(whole).zip(edge.chunks_exact(column.max(1))) {
-        for (w, sums) in w.chunks_exact_mut(d).zip(sums(values, panel)) {
+        for (w, sums) in w.chunks_exact_mut(d).zip(tile_sums(values, panel, [0; TILE_COLUMNS])) {
             let w = w.iter_mut().take(channels.end).skip(c);
             w.zip(sums).for_each(|(w, sum)| *w += round_shift_i32(sum, w_shift));
         }
@@ -359,7 +344,7 @@ impl<'a> Maker<'a> {
         }
         let blocks = panel.chunks_exact(length).zip(norms.as_chunks::<TILE_ROWS>().0);
         for ((block, norms), values) in blocks.zip(values.chunks_mut(KERNEL_STEP)) {
-            let tile = sums(block, pair);
+            let tile = tile_sums(block, pair, [0; TILE_COLUMNS]);
             let value = |i: usize, j: usize| self.decay.value(norms[i] + pair_norms[j] + tile[i][j]) as i16;
             for (i, values) in (0..TILE_ROWS).step_by(PACK).zip(values.chunks_mut(TILE_ROWS)) {
                 values.iter_mut().zip(0..TILE_COLUMNS).for_each(|(word, j)| *word = pack(value(i, j), value(i + 1, j)));
