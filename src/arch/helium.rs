@@ -6,11 +6,13 @@
 #![allow(unsafe_code)]
 
 pub(super) mod attention;
+pub(super) mod columns;
 pub(super) mod depthwise;
 pub(super) mod elements;
 pub(super) mod layer_norm;
 pub(super) mod products;
 pub(super) mod softmax;
+pub(super) mod triangle;
 
 use super::products::TILE_ROWS;
 use crate::math::fixed::Requantise;

@@ -5,6 +5,7 @@
 
 #[cfg_attr(not(any(test, cortex_m)), allow(dead_code))]
 mod attention;
+mod columns;
 // Helium has loops of its own for most of it.
 #[cfg(cortex_m = "dsp")]
 #[cfg_attr(cortex_m = "helium", allow(dead_code))]
@@ -33,6 +34,7 @@ mod x86_64;
 use crate::math::fixed::mul_wide;
 use crate::math::fixed::{Decay, Requantise};
 pub(crate) use attention::{Kernel, Outputs, Plan, scaled};
+pub(crate) use columns::{column_bits, few, scale_columns};
 /// Weights that [`products`] takes: `i8`, `i16`, and `u8` for int4.
 #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
 pub(crate) use cortex_m_dsp::Weight;
@@ -44,7 +46,7 @@ pub(crate) use helium::products::Weight;
 pub(crate) use products::Stored as Weight;
 pub(crate) use products::{Channels, Dense, Output, Rows, Shape, ToI8, ToI16, int4_row};
 pub(crate) use softmax::Softmax;
-pub(crate) use triangle::{COLUMNS, column_sums, row_sums};
+pub(crate) use triangle::{Block, COLUMNS, column_sums, factor_row, row_sums, substitute};
 pub(crate) use window::Window;
 #[cfg(any(cortex_m = "v6", cortex_m = "v7", target_arch = "riscv32"))]
 pub(crate) use words::Weight;

@@ -5,11 +5,57 @@
 //! Sums wrap: each caller says why they do not.
 #![allow(unsafe_code)]
 
+#[cfg(cortex_m = "helium")]
+use super::helium;
 #[cfg(not(any(cortex_m = "v7", cortex_m = "dsp")))]
 use crate::math::fixed::mul_wide;
 
 /// Columns that are multiplied at once.
 pub(crate) const COLUMNS: usize = 4;
+
+/// `n` columns, at most [`COLUMNS`], of a matrix `i32[m, d]`: `x` begins with the first value of the first. A column
+/// stands for `round_shift(2^shift x_i, down)`, where `2^shift x_i` has 32 bits and `down` is 1 to 31.
+pub(crate) struct Block<'a> {
+    pub(crate) x: &'a mut [i32],
+    pub(crate) d: usize,
+    pub(crate) n: usize,
+    pub(crate) shifts: [u32; COLUMNS],
+    pub(crate) down: u32,
+}
+
+/// Solves `L D L^T x = w` for the columns in place, with the numbers of [`SolveQ26`](crate::ops::solve::SolveQ26), or
+/// by `plain(block, scratch)` on cores that have nothing better.
+///
+/// `f` is the triangle, with the reciprocals of `D` on its diagonal; `scratch` has `m` times [`COLUMNS`] words.
+#[inline(always)]
+pub(crate) fn substitute(f: &[i32], block: Block<'_>, scratch: &mut [i32], plain: impl FnOnce(Block<'_>, &mut [i32])) {
+    #[cfg(cortex_m = "helium")]
+    {
+        let _ = plain;
+        helium::triangle::substitute(f, block, scratch);
+    }
+    #[cfg(not(cortex_m = "helium"))]
+    {
+        let _ = f;
+        plain(block, scratch);
+    }
+}
+
+/// Makes row `l` of `L` of that of a matrix, with the numbers of [`FactorQ26`](crate::ops::solve::FactorQ26) and its
+/// `U` in `row`, or by `plain(l, row)` on cores that have nothing better. `above` are the rows of `L` before it.
+#[inline(always)]
+pub(crate) fn factor_row(above: &[i32], l: &mut [i32], row: &mut [i32], plain: impl FnOnce(&mut [i32], &mut [i32])) {
+    #[cfg(cortex_m = "helium")]
+    {
+        let _ = plain;
+        helium::triangle::factor_row(above, l, row);
+    }
+    #[cfg(not(cortex_m = "helium"))]
+    {
+        let _ = above;
+        plain(l, row);
+    }
+}
 
 /// `sum_k l_k x_k` over the shorter of a piece of a row and the rows of `x`.
 #[inline(always)]

@@ -8,8 +8,8 @@
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, reciprocal_q22, ridge_fault, rounded, triangle};
 use super::product::{half_up, narrow};
 use super::{Part, Signature, i16s, i32s, size};
-use crate::arch::{COLUMNS, column_sums, dot_i64, row_sums};
-use crate::math::fixed::{mul_wide, round_shift};
+use crate::arch::{self, Block, COLUMNS, column_bits, column_sums, dot_i64, few, row_sums, scale_columns};
+use crate::math::fixed::mul_wide;
 
 shape! {
     /// In place: `A`, the lower triangle `i32[heads, m (m + 1) / 2]` in Q15 of symmetric, positive semi-definite
@@ -69,16 +69,21 @@ pub fn factor_q26(s: &FactorQ26, part: &impl Part, f: &mut [i32], row: &mut [i32
         for i in part.group(h, m).rows(m) {
             let (above, rest) = f.split_at_mut(triangle(i));
             let (li, diagonal) = rest[..=i].split_at_mut(i);
-            let mut above = &*above;
-            for (j, l) in li.iter_mut().enumerate() {
-                let (lj, below) = above.split_at(j + 1);
-                row[j] = rounded((i64::from(*l) << 41).wrapping_sub(dot_i64(&row[..j], lj)));
-                *l = rounded(mul_wide(row[j], lj[j]));
-                above = below;
-            }
+            arch::factor_row(above, li, row, |li, row| factor_row(above, li, row));
             let a = (i64::from(diagonal[0]) << 41).wrapping_add(i64::from(ridge) << 34);
             diagonal[0] = reciprocal_q22(rounded(a.wrapping_sub(dot_i64(&row[..i], li))).max(ridge << 8));
         }
+    }
+}
+
+/// The values of a row of `L` before the diagonal, in place, and those of its `U`.
+#[inline(always)]
+fn factor_row(mut above: &[i32], l: &mut [i32], row: &mut [i32]) {
+    for (j, l) in l.iter_mut().enumerate() {
+        let (lj, below) = above.split_at(j + 1);
+        row[j] = rounded((i64::from(*l) << 41).wrapping_sub(dot_i64(&row[..j], lj)));
+        *l = rounded(mul_wide(row[j], lj[j]));
+        above = below;
     }
 }
 
@@ -116,7 +121,7 @@ shape! {
 }
 
 /// Bits of the largest magnitude of a column of `m` values: `2^23` is at least `m^1/2` times that magnitude.
-const fn column_bits(m: usize) -> u32 {
+const fn column_bits_of(m: usize) -> u32 {
     match m {
         ..=4 => 22,
         5..=16 => 21,
@@ -159,8 +164,7 @@ pub fn solve_q26(
     scratch: &mut [i32],
 ) {
     let SolveQ26 { m, d, .. } = *s;
-    let p = column_bits(m);
-    let (columns, _) = scratch.as_chunks_mut::<COLUMNS>();
+    let p = column_bits_of(m);
     let heads = f.chunks_exact(triangle(m)).zip(x.chunks_exact_mut(m * d)).zip(e.chunks_exact_mut(d));
     for (h, ((f, x), e)) in heads.enumerate() {
         let part = part.group(h, d.div_ceil(COLUMNS));
@@ -168,70 +172,56 @@ pub fn solve_q26(
             continue;
         }
         let rows = part.rows(d.div_ceil(COLUMNS));
-        let scale = Scale::new(scale.get(h * m..).and_then(|scale| scale.get(..m)));
+        let scale = scale.get(h * m..).and_then(|scale| scale.get(..m));
+        let bits = scale.map_or(30, |s| u32::BITS - s.iter().fold(0, |bits, &s| bits | s.max(0)).leading_zeros());
         for (e, first) in e.chunks_mut(COLUMNS).zip((0..).step_by(COLUMNS)).take(rows.end).skip(rows.start) {
-            for (c, e) in e.iter_mut().enumerate() {
-                let column = x.iter().skip(first + c).step_by(d);
-                let t = bits(column.clone()).leading_zeros() - 1;
-                for (i, (row, &w)) in columns.iter_mut().zip(column).enumerate() {
-                    row[c] = half_up(scale.scaled(i, w << t) >> (30 - p));
-                }
-                *e = 2 * scale.bits as i32 - (7 + p + t) as i32;
+            let (x, n) = (&mut x[first..], e.len());
+            let mut shifts = column_bits(x, d, n).map(|bits| bits.leading_zeros() - 1);
+            for (e, t) in e.iter_mut().zip(shifts) {
+                *e = 2 * bits as i32 - (7 + p + t) as i32;
             }
-            substitute(f, columns);
-            for (i, (row, x)) in columns.iter().zip(x.chunks_exact_mut(d)).enumerate() {
-                for (x, &z) in x[first..].iter_mut().zip(row) {
-                    *x = scale.scaled(i, z);
-                }
+            if let Some(s) = scale {
+                scale_columns(x, d, n, s, 31 - bits, shifts);
+                shifts = [0; COLUMNS];
+            }
+            let block = Block { x: &mut *x, d, n, shifts, down: 31 - p };
+            arch::substitute(f, block, scratch, |block, scratch| substitute(f, block, scratch));
+            if let Some(s) = scale {
+                scale_columns(x, d, n, s, 31 - bits, [0; COLUMNS]);
             }
         }
     }
 }
 
-/// Has the highest bit that any of the values has besides its sign.
+/// See [`arch::substitute`].
 #[inline(always)]
-fn bits<'a>(values: impl Iterator<Item = &'a i32>) -> u32 {
-    values.fold(0, |bits, &x| bits | (x ^ (x >> 31))) as u32
-}
-
-/// What the rows of a head are multiplied by.
-struct Scale<'a> {
-    of_rows: Option<&'a [i32]>,
-    /// Bits of the largest.
-    bits: u32,
-}
-
-impl<'a> Scale<'a> {
-    fn new(of_rows: Option<&'a [i32]>) -> Self {
-        let bits = of_rows.map_or(30, |s| u32::BITS - s.iter().fold(0, |bits, &s| bits | s.max(0)).leading_zeros());
-        Self { of_rows, bits }
+fn substitute(f: &[i32], block: Block<'_>, scratch: &mut [i32]) {
+    let Block { x, d, n, shifts, down } = block;
+    let (columns, _) = scratch.as_chunks_mut::<COLUMNS>();
+    for (y, w) in columns.iter_mut().zip(x.chunks(d).map(few)) {
+        *y = core::array::from_fn(|c| half_up(w[c] << shifts[c] >> (down - 1)));
     }
-
-    /// What is `x` times the scale of row `i`.
-    #[inline(always)]
-    fn scaled(&self, i: usize, x: i32) -> i32 {
-        let scale = |s: i32| round_shift(mul_wide(x, s.max(0) << (31 - self.bits)), 31) as i32;
-        self.of_rows.and_then(|rows| rows.get(i)).map_or(x, |&s| scale(s))
-    }
-}
-
-/// Solves `L D L^T x = w` for all columns, in place.
-fn substitute(f: &[i32], columns: &mut [[i32; COLUMNS]]) {
     for i in 0..columns.len() {
         let (above, rest) = columns.split_at_mut(i);
-        subtract(&mut rest[0], 1 << 22, row_sums(&f[triangle(i)..][..i], above));
+        subtract(&mut rest[0], 1 << 22, &row_sums(&f[triangle(i)..][..i], above));
     }
     for i in (0..columns.len()).rev() {
         let (rest, below) = columns.split_at_mut(i + 1);
         let sums = column_sums(f.get(triangle(i + 1) + i..).unwrap_or_default(), i + 1, below);
-        subtract(&mut rest[i], f[triangle(i) + i], sums);
+        subtract(&mut rest[i], f[triangle(i) + i], &sums);
+    }
+    for (z, x) in columns.iter().zip(x.chunks_mut(d)) {
+        match x.first_chunk_mut() {
+            Some(x) if n == COLUMNS => *x = *z,
+            _ => x.iter_mut().zip(z).take(n).for_each(|(x, &z)| *x = z),
+        }
     }
 }
 
 /// `round_shift(2^4 x factor - sum, 26)` in place of each `x`.
 #[inline(never)]
-fn subtract(row: &mut [i32; COLUMNS], factor: i32, sums: [i64; COLUMNS]) {
-    for (x, sum) in row.iter_mut().zip(sums) {
+fn subtract(row: &mut [i32; COLUMNS], factor: i32, sums: &[i64; COLUMNS]) {
+    for (x, &sum) in row.iter_mut().zip(sums) {
         *x = rounded((mul_wide(*x, factor) << 4).wrapping_sub(sum));
     }
 }
@@ -277,6 +267,12 @@ impl NarrowI16 {
     pub const fn macs(&self) -> u64 {
         0
     }
+}
+
+/// Has the highest bit that any of the values has besides its sign.
+#[inline(always)]
+fn bits<'a>(values: impl Iterator<Item = &'a i32>) -> u32 {
+    values.fold(0, |bits, &x| bits | (x ^ (x >> 31))) as u32
 }
 
 /// Integer forward of some columns, exactly as [`NarrowI16`] says.
@@ -364,6 +360,53 @@ pub(super) mod tests {
                 }
             }
         }
+    }
+
+    /// Both substitutions for one column, in the words of [`SolveQ26`].
+    fn substituted(m: usize, f: &[i32], s: Option<&[i32]>, w: &[i32]) -> (Vec<i32>, i32) {
+        let round_shift = |x: i64, shift: u32| (i128::from(x) + (1 << shift >> 1)) >> shift;
+        let l = |i: usize, j: usize| i64::from(f[i * (i + 1) / 2 + j]);
+        let saturated = |x: i64| round_shift(x, 26).clamp(i32::MIN.into(), i32::MAX.into()) as i64;
+        let k = s.map_or(30, |s| (0..32).find(|k| s.iter().all(|&s| i64::from(s) < 1 << k)).unwrap());
+        let scaled =
+            |i: usize, x: i64| s.map_or(x, |s| round_shift(x * (i64::from(s[i].max(0)) << (31 - k)), 31) as i64);
+        let p = [(4, 22), (16, 21), (64, 20)].iter().find(|(most, _)| m <= *most).map_or(19, |(_, p)| *p);
+        let fits = |t: &i32| w.iter().all(|&w| i32::try_from(i64::from(w) << t).is_ok());
+        let t = (0..32).rev().find(fits).unwrap();
+        let mut z: Vec<i64> = Vec::new();
+        for i in 0..m {
+            let w = round_shift(scaled(i, i64::from(w[i]) << t), 31 - p) as i64;
+            let sum: i64 = (0..i).map(|k| l(i, k) * z[k]).sum();
+            z.push(saturated((w << 26) - sum));
+        }
+        for i in (0..m).rev() {
+            let sum: i64 = (i + 1..m).map(|k| l(k, i) * z[k]).sum();
+            z[i] = saturated(((z[i] * l(i, i)) << 4) - sum);
+        }
+        (z.iter().zip(0..).map(|(&z, i)| scaled(i, z) as i32).collect(), 2 * k - 7 - p as i32 - t)
+    }
+
+    #[test]
+    fn substitutions_are_what_their_docs_say() {
+        let mut is_saturated = false;
+        for (heads, m, d) in [(1, 1, 1), (2, 4, 3), (1, 5, 4), (3, 7, 6), (1, 17, 9)] {
+            // Sums of products with these stay inside 64 bits.
+            for (bits, l_bits, is_scaled) in [(0, 20, false), (20, 26, true), (31, 26, true), (31, 27, false)] {
+                let f: Vec<i32> = ints::<i32>("l", heads * triangle(m)).iter().map(|l| l >> (31 - l_bits)).collect();
+                let w: Vec<i32> = ints::<i32>("w", heads * m * d).iter().map(|w| w >> (31 - bits)).collect();
+                let s = if is_scaled { ints::<i32>("s", heads * m) } else { Vec::new() };
+                let (mut x, mut e) = (w.clone(), vec![9; heads * d]);
+                solve_q26(&SolveQ26 { heads, m, d }, &Whole, &f, &s, &mut x, &mut e, &mut vec![9; COLUMNS * m]);
+                is_saturated |= x.contains(&i32::MAX);
+                for (h, c) in (0..heads).flat_map(|h| (0..d).map(move |c| (h, c))) {
+                    let column = |x: &[i32]| (0..m).map(|i| x[(h * m + i) * d + c]).collect::<Vec<_>>();
+                    let s = is_scaled.then(|| &s[h * m..][..m]);
+                    let f = &f[h * triangle(m)..][..triangle(m)];
+                    assert_eq!((column(&x), e[h * d + c]), substituted(m, f, s, &column(&w)), "{m} {d}, {h} {c}");
+                }
+            }
+        }
+        assert!(is_saturated);
     }
 
     /// `I - C / (m - 1)^1/2` in Q15 with Paley's conference matrix `C` of `m - 1`, a prime: it has an eigenvalue 0, and its
