@@ -28,7 +28,12 @@ pub(crate) struct Block<'a> {
 ///
 /// `f` is the triangle, with the reciprocals of `D` on its diagonal; `scratch` has `m` times [`COLUMNS`] words.
 #[inline(always)]
-pub(crate) fn substitute(f: &[i32], block: Block<'_>, scratch: &mut [i32], plain: impl FnOnce(Block<'_>, &mut [i32])) {
+pub(crate) fn substitute(
+    f: &[i32],
+    block: &mut Block<'_>,
+    scratch: &mut [i32],
+    plain: impl FnOnce(&mut Block<'_>, &mut [i32]),
+) {
     #[cfg(cortex_m = "helium")]
     {
         let _ = plain;

@@ -2,7 +2,7 @@
 
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS};
 use super::{Part, Signature, f32s, i16s, i32s};
-use crate::arch::{Matrix, dot_i64, matmul, matmul_f64};
+use crate::arch::{Magnitudes, Matrix, NARROWED, dot_i64, magnitudes, matmul, matmul_f64, round_columns};
 
 shape! {
     /// `a[count, m, m]`, `w[count, m, d]` -> `u[count, m, d]`.
@@ -162,7 +162,8 @@ pub fn forward_q22(
             for (x, &sum) in column.iter_mut().zip(&*sums) {
                 *x = if least > 0 { join(sum) >> (least - 1) } else { join(sum) << 1 } as i32;
             }
-            *e = (narrowed + least + narrow(column.iter().copied(), &mut u[c..], d)) as i32;
+            let [shift, ..] = narrow(column, 1, &mut u[c..], d, 1, 1);
+            *e = (narrowed + least + shift - 1) as i32;
         }
     }
 }
@@ -173,25 +174,31 @@ pub(super) fn half_up(x: i32) -> i32 {
     (x + 1) >> 1
 }
 
-/// Writes the halves of a column, shifted down and rounded, to every `d`th value of `u`, and returns the shift: the
-/// smallest, from 0, after which they fit 16 bits and their magnitudes sum to at most 65535. None of the column is
-/// above 2^17 in magnitude.
-pub(super) fn narrow(twice: impl Iterator<Item = i32> + Clone, u: &mut [i16], d: usize) -> u32 {
-    let sum: u32 = twice.clone().map(i32::unsigned_abs).sum();
-    // Rounding takes at most half from each magnitude: below this shift their sum would be too large.
-    let mut shift = u32::BITS - (sum / (2 * (65536 + MAX_LANDMARKS as u32))).leading_zeros();
+/// Writes up to [`NARROWED`] columns of `x`, of which a row has `d` values, shifted down and rounded, to those of `u`,
+/// of which it has `du`, and returns the shifts: the smallest, from `least`, after which they fit 16 bits and their
+/// magnitudes sum to at most 65535.
+pub(super) fn narrow(x: &[i32], d: usize, u: &mut [i16], du: usize, n: usize, least: u32) -> [u32; NARROWED] {
+    let Magnitudes { bits, sums } = magnitudes(x, d, n);
+    let mut shifts = core::array::from_fn(|c| {
+        // Rounding takes at most half from each magnitude, and the sum has one less of some: below these shifts it
+        // would be too large, or the largest value not fit 15 bits.
+        let of_sum =
+            u32::BITS - ((sums[c] >> 9) as u32 / ((65536 + 2 * (MAX_LANDMARKS as u32 + 1)) >> 9)).leading_zeros();
+        let of_bits = (u32::BITS - bits[c].leading_zeros()).saturating_sub(15);
+        least.max(of_sum).max(of_bits)
+    });
     loop {
-        let (mut sum, mut top) = (0, 0);
-        for (u, x) in u.iter_mut().step_by(d).zip(twice.clone()) {
-            let value = half_up(x >> shift);
-            *u = value as i16;
-            sum += value.unsigned_abs();
-            top = value.unsigned_abs().max(top);
+        let Magnitudes { bits, sums } = round_columns(x, d, u, du, n, shifts);
+        let mut fits = true;
+        for (shift, (bits, sum)) in shifts.iter_mut().zip(bits.into_iter().zip(sums)) {
+            if bits > 32767 || sum > 65535 {
+                *shift += 1;
+                fits = false;
+            }
         }
-        if top <= 32767 && sum <= 65535 {
-            return shift;
+        if fits {
+            return shifts;
         }
-        shift += 1;
     }
 }
 

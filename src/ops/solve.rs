@@ -8,7 +8,7 @@
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, reciprocal_q22, ridge_fault, rounded, triangle};
 use super::product::{half_up, narrow};
 use super::{Part, Signature, i16s, i32s, size};
-use crate::arch::{self, Block, COLUMNS, column_bits, column_sums, dot_i64, few, row_sums, scale_columns};
+use crate::arch::{self, Block, COLUMNS, NARROWED, column_bits, column_sums, dot_i64, few, row_sums, scale_columns};
 use crate::math::fixed::mul_wide;
 
 shape! {
@@ -174,18 +174,18 @@ pub fn solve_q26(
         let rows = part.rows(d.div_ceil(COLUMNS));
         let scale = scale.get(h * m..).and_then(|scale| scale.get(..m));
         let bits = scale.map_or(30, |s| u32::BITS - s.iter().fold(0, |bits, &s| bits | s.max(0)).leading_zeros());
-        for (e, first) in e.chunks_mut(COLUMNS).zip((0..).step_by(COLUMNS)).take(rows.end).skip(rows.start) {
-            let (x, n) = (&mut x[first..], e.len());
+        for first in rows.map(|row| row * COLUMNS) {
+            let (x, n) = (&mut x[first..], COLUMNS.min(d - first));
             let mut shifts = column_bits(x, d, n).map(|bits| bits.leading_zeros() - 1);
-            for (e, t) in e.iter_mut().zip(shifts) {
+            for (e, t) in e[first..].iter_mut().zip(shifts) {
                 *e = 2 * bits as i32 - (7 + p + t) as i32;
             }
             if let Some(s) = scale {
                 scale_columns(x, d, n, s, 31 - bits, shifts);
                 shifts = [0; COLUMNS];
             }
-            let block = Block { x: &mut *x, d, n, shifts, down: 31 - p };
-            arch::substitute(f, block, scratch, |block, scratch| substitute(f, block, scratch));
+            let mut block = Block { x: &mut *x, d, n, shifts, down: 31 - p };
+            arch::substitute(f, &mut block, scratch, |block, scratch| substitute(f, block, scratch));
             if let Some(s) = scale {
                 scale_columns(x, d, n, s, 31 - bits, [0; COLUMNS]);
             }
@@ -195,8 +195,8 @@ pub fn solve_q26(
 
 /// See [`arch::substitute`].
 #[inline(always)]
-fn substitute(f: &[i32], block: Block<'_>, scratch: &mut [i32]) {
-    let Block { x, d, n, shifts, down } = block;
+fn substitute(f: &[i32], block: &mut Block<'_>, scratch: &mut [i32]) {
+    let Block { ref mut x, d, n, shifts, down } = *block;
     let (columns, _) = scratch.as_chunks_mut::<COLUMNS>();
     for (y, w) in columns.iter_mut().zip(x.chunks(d).map(few)) {
         *y = core::array::from_fn(|c| half_up(w[c] << shifts[c] >> (down - 1)));
@@ -269,25 +269,18 @@ impl NarrowI16 {
     }
 }
 
-/// Has the highest bit that any of the values has besides its sign.
-#[inline(always)]
-fn bits<'a>(values: impl Iterator<Item = &'a i32>) -> u32 {
-    values.fold(0, |bits, &x| bits | (x ^ (x >> 31))) as u32
-}
-
 /// Integer forward of some columns, exactly as [`NarrowI16`] says.
 pub fn narrow_i16(s: &NarrowI16, part: &impl Part, x: &[i32], e: &mut [i32], u: &mut [i16]) {
     let NarrowI16 { m, d, .. } = *s;
     let heads = x.chunks_exact(m * d).zip(u.chunks_exact_mut(m * d)).zip(e.chunks_exact_mut(d));
     for (h, ((x, u), e)) in heads.enumerate() {
         let columns = part.group(h, d).rows(d);
-        for (c, e) in e.iter_mut().enumerate().take(columns.end).skip(columns.start) {
-            let column = x.iter().skip(c).step_by(d);
-            // Below this shift the largest value does not fit 15 bits.
-            let least = (u32::BITS - bits(column.clone()).leading_zeros()).saturating_sub(15);
-            let (up, down) = (u32::from(least == 0), least.saturating_sub(1));
-            let more = narrow(column.map(|&x| x << up >> down), &mut u[c..], d);
-            *e = e.saturating_add((least + more) as i32);
+        for c in columns.clone().step_by(NARROWED) {
+            let n = NARROWED.min(columns.end - c);
+            let shifts = narrow(&x[c..], d, &mut u[c..], d, n, 0);
+            for (e, t) in e[c..].iter_mut().zip(shifts).take(n) {
+                *e = e.saturating_add(t as i32);
+            }
         }
     }
 }

@@ -36,8 +36,8 @@ struct Substitution {
 
 /// See [`super::super::triangle::substitute`].
 #[inline(always)]
-pub(in crate::arch) fn substitute(f: &[i32], block: Block<'_>, scratch: &mut [i32]) {
-    let Block { x, d, n, shifts, down } = block;
+pub(in crate::arch) fn substitute(f: &[i32], block: &mut Block<'_>, scratch: &mut [i32]) {
+    let Block { ref mut x, d, n, shifts, down } = *block;
     let m = scratch.len() / COLUMNS;
     let inside = |last: usize| f.len() >= m * (m + 1) / 2 && x.len() >= last * d + n;
     if !(1..=COLUMNS).contains(&n) || !m.checked_sub(1).is_some_and(inside) {
