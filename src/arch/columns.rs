@@ -31,9 +31,26 @@ pub(crate) fn few(x: &[i32]) -> [i32; COLUMNS] {
 #[cold]
 #[inline(never)]
 fn fewer(x: &[i32]) -> [i32; COLUMNS] {
-    let mut few = [0; COLUMNS];
-    few.iter_mut().zip(x).for_each(|(few, &x)| *few = x);
-    few
+    core::array::from_fn(|c| x.get(c).copied().unwrap_or(0))
+}
+
+/// Writes the first `n` values to the first of `x`.
+#[inline(always)]
+pub(crate) fn put(few: &[i32; COLUMNS], n: usize, x: &mut [i32]) {
+    match x.first_chunk_mut() {
+        Some(x) if n == COLUMNS => *x = *few,
+        _ => put_fewer(few, n, x),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn put_fewer(few: &[i32; COLUMNS], n: usize, x: &mut [i32]) {
+    for (c, &few) in few.iter().enumerate().take(n) {
+        if let Some(x) = x.get_mut(c) {
+            *x = few;
+        }
+    }
 }
 
 /// `x_ic = round_shift(2^shift_c x_ic max(0, s_i) 2^up, 31)` for `n` columns, where `max(0, s_i) 2^up` and
@@ -43,18 +60,17 @@ pub(crate) fn scale_columns(x: &mut [i32], d: usize, n: usize, s: &[i32], up: u3
     #[cfg(cortex_m = "helium")]
     helium::columns::scale(x, d, n, s, up, shifts);
     #[cfg(not(cortex_m = "helium"))]
-    scale_by(x, d, n, s, up, shifts);
+    scale_by(x, d, s, up, &shifts[..n]);
 }
 
 #[cfg(not(cortex_m = "helium"))]
 #[inline(never)]
-fn scale_by(x: &mut [i32], d: usize, n: usize, s: &[i32], up: u32, shifts: [u32; COLUMNS]) {
-    for (c, shift) in shifts.into_iter().enumerate().take(n) {
-        let mut at = c;
-        for &s in s {
-            let Some(x) = x.get_mut(at) else { return };
+fn scale_by(x: &mut [i32], d: usize, s: &[i32], up: u32, shifts: &[u32]) {
+    for (c, shift) in shifts.iter().enumerate() {
+        let (mut row, mut at) = (0, c);
+        while let (Some(&s), Some(x)) = (s.get(row), x.get_mut(at)) {
             *x = round_shift(mul_wide(*x << shift, s.max(0) << up), 31) as i32;
-            at += d;
+            (row, at) = (row + 1, at + d);
         }
     }
 }

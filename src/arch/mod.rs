@@ -34,7 +34,7 @@ mod x86_64;
 use crate::math::fixed::mul_wide;
 use crate::math::fixed::{Decay, Requantise};
 pub(crate) use attention::{Kernel, Outputs, Plan, scaled};
-pub(crate) use columns::{Magnitudes, NARROWED, column_bits, few, magnitudes, round_columns, scale_columns};
+pub(crate) use columns::{Magnitudes, NARROWED, column_bits, few, magnitudes, put, round_columns, scale_columns};
 /// Weights that [`products`] takes: `i8`, `i16`, and `u8` for int4.
 #[cfg(all(cortex_m = "dsp", not(cortex_m = "helium")))]
 pub(crate) use cortex_m_dsp::Weight;

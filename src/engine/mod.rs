@@ -21,7 +21,7 @@
 //! | Cortex-M3 | 1,650 |
 //! | Cortex-M4F | 1,700 |
 //! | Cortex-M33 | 1,700 |
-//! | RV32IMC | 1,400 |
+//! | RV32IMC | 1,350 |
 //!
 //! They hold for programs built like `firmware-examples/emulated`, which paints the stack and finds what was
 //! overwritten: `cargo test --features cli --test boards -- --nocapture` measures it on the two trained models, a

@@ -8,7 +8,9 @@
 use super::inverse::{MAX_LANDMARKS, TOO_MANY_LANDMARKS, reciprocal_q22, ridge_fault, rounded, triangle};
 use super::product::{half_up, narrow};
 use super::{Part, Signature, i16s, i32s, size};
-use crate::arch::{self, Block, COLUMNS, NARROWED, column_bits, column_sums, dot_i64, few, row_sums, scale_columns};
+use crate::arch::{
+    self, Block, COLUMNS, NARROWED, column_bits, column_sums, dot_i64, few, put, row_sums, scale_columns,
+};
 use crate::math::fixed::mul_wide;
 
 shape! {
@@ -211,10 +213,7 @@ fn substitute(f: &[i32], block: &mut Block<'_>, scratch: &mut [i32]) {
         subtract(&mut rest[i], f[triangle(i) + i], &sums);
     }
     for (z, x) in columns.iter().zip(x.chunks_mut(d)) {
-        match x.first_chunk_mut() {
-            Some(x) if n == COLUMNS => *x = *z,
-            _ => x.iter_mut().zip(z).take(n).for_each(|(x, &z)| *x = z),
-        }
+        put(z, n, x);
     }
 }
 
