@@ -332,9 +332,6 @@ pub(crate) fn table(table: &[i8; 256], y: &mut [i8]) {
 /// As [`table`], for every `c`-th value from the first on.
 #[inline(always)]
 pub(crate) fn table_of_channel(table: &[i8; 256], y: &mut [i8], c: usize) {
-    if c == 1 {
-        return self::table(table, y);
-    }
     #[cfg(cortex_m = "helium")]
     helium::elements::table_of_channel(table, y, c);
     #[cfg(not(cortex_m = "helium"))]

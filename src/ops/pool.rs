@@ -324,7 +324,8 @@ impl Mean {
 }
 
 /// The sums of `N` channels of a window.
-#[inline(always)]
+#[cfg_attr(cortex_m = "dsp", inline(never))]
+#[cfg_attr(not(cortex_m = "dsp"), inline(always))]
 fn sums<const N: usize, T: Copy + Into<i32>>(window: Window, x: &[T]) -> [i32; N] {
     let Window { first, rows, columns, c, stride } = window;
     let mut sums = [0; N];
@@ -345,7 +346,7 @@ fn sums<const N: usize, T: Copy + Into<i32>>(window: Window, x: &[T]) -> [i32; N
 const OWN_LOOP: bool = cfg!(cortex_m = "dsp");
 
 /// Channels whose sums a small core keeps in registers.
-const SUMS: usize = if OWN_LOOP { 1 } else { 4 };
+const SUMS: usize = 4;
 
 /// Channels of a row: enough that a row of a small window is worth a step.
 const ROW: usize = 16;
@@ -383,7 +384,7 @@ fn integer<T: Copy + Into<i32>>(
 #[inline(never)]
 fn plain<T: Copy + Into<i32>>(mut window: Window, x: &[T], y: &mut [T], offset: u32, narrow: impl Fn(i32) -> T) {
     let mean = Mean::new((window.rows * window.columns) as u32, offset);
-    let (blocks, rest) = y.as_chunks_mut();
+    let (blocks, rest) = if OWN_LOOP { (&mut [][..], y) } else { y.as_chunks_mut() };
     for y in blocks {
         *y = sums::<SUMS, T>(window, x).map(|sum| narrow(mean.of(sum)));
         window.first += SUMS;

@@ -19,7 +19,9 @@ pub(in crate::arch) fn table(table: &[i8; 256], y: &mut [i8]) {
 pub(in crate::arch) fn table_of_channel(table: &[i8; 256], y: &mut [i8], c: usize) {
     // The distances of 16 pixels are bytes.
     const MOST_CHANNELS: usize = 16;
-    if c <= MOST_CHANNELS {
+    if c == 1 {
+        self::table(table, y);
+    } else if c <= MOST_CHANNELS {
         // SAFETY: as above, of one channel of each pixel; the last may have no channels after it.
         unsafe { look_up_channel(y.as_mut_ptr(), y.len().div_ceil(c), table, c) }
     } else {
