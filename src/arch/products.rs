@@ -6,6 +6,7 @@
 //! to the core. Rows that are missing in the last tile are zero; any shape will do.
 
 use crate::math::fixed::{Requantise, mul_high, saturate_i8, saturate_i16};
+use core::ops::RangeInclusive;
 use core::slice::ChunksExact;
 
 /// Rows of activations in a tile.
@@ -310,22 +311,23 @@ impl Scale {
         if to.hi == 127 { Self::around(scale, to.zero) } else { None }
     }
 
+    /// Shifts of [`Requantise`] that give a scale of this form: a product is below 2^62 and a zero point below 2^8, so
+    /// up to 23 bits more than 32 the sum with `round` stays inside 32.
+    const USUAL: RangeInclusive<u32> = 33..=55;
+
     /// Whether a shift gives a scale of this form.
     #[cfg(cortex_m = "dsp")]
     #[inline(always)]
     pub(super) fn is_usual(shift: &i8) -> bool {
-        (33..=55).contains(shift)
+        Self::USUAL.contains(&(*shift as u32))
     }
 
-    /// `None` where the scale has another form: a product is below 2^62 and a zero point below 2^8, so up to 23
-    /// bits of shift the sum with `round` stays inside 32.
+    /// `None` where the scale has another form.
     #[inline(always)]
     pub(super) fn around(scale: Requantise, zero: i32) -> Option<Self> {
-        let shift = scale.shift().wrapping_sub(32);
-        (1..=23).contains(&shift).then(|| Self {
-            multiplier: scale.multiplier(),
-            round: (2 * zero + 1) << (shift - 1),
-            shift,
+        Self::USUAL.contains(&scale.shift()).then(|| {
+            let shift = scale.shift() - 32;
+            Self { multiplier: scale.multiplier(), round: (2 * zero + 1) << (shift - 1), shift }
         })
     }
 
