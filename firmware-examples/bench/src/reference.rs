@@ -51,6 +51,7 @@ pub fn check(workload: &Workload, output: &[u8]) -> Result<Option<Deviation>, St
         DType::I8 => (-128.0, 127.0, output.iter().map(|&y| f64::from(y as i8)).collect()),
         _ => (-32768.0, 32767.0, output.as_chunks().0.iter().map(|&y| f64::from(i16::from_le_bytes(y))).collect()),
     };
+    let lowest = if let Op::Linear(s, _) = &workload.op { f64::from(s.lo) } else { lowest };
     macro_rules! linear {
         ($s:ident, $seeds:ident, $zero_out:expr) => {
             (weighted(&signature, $s.n, $s.k, $seeds, $zero_out, |i| row(i, $s.k, $s.n)), 0.0)

@@ -72,6 +72,10 @@ pub const WORKLOADS: &[Workload] = &[
         "logits-int16-1x37x3",
         Op::LogitsW16(LinearI16W16 { rows: 1, k: 37, n: 3 }, Seeds { exponent: -9, ..LOGITS_SEEDS }),
     ),
+    // Outputs that a ReLU cuts, and scales whose shifts only in part are those that kernels are made for.
+    odd("linear-6x37x9-relu", linear_from(6, 37, 9, ZERO_OUT)),
+    odd("linear-int16-5x261x7-scales", linear_w16_by(5, 261, 7, -24)),
+    odd("logits-5x9x7-scales", Op::Logits(LinearI16 { rows: 5, k: 9, n: 7 }, Seeds { exponent: -1, ..LOGITS_SEEDS })),
     odd("conv-int4-5x7x3", conv_w4([5, 7], [3, 5], [3, 3], [2, 1], [1, 1])),
     odd("conv-int16-9x6x5", conv_w16([9, 6], [5, 3], [2, 3], [1, 2], [0, 2])),
     odd("conv-5x7x3", conv([5, 7], [3, 5], [3, 3], [2, 1], [1, 1])),
@@ -112,18 +116,28 @@ const fn linear(n: usize, w: u32) -> Op {
 
 const fn linear_of(rows: usize, k: usize, n: usize, w: u32) -> Op {
     let s = LinearI8 { rows, k, n, zero: ZERO_OUT, lo: -128, hi: 127 };
-    Op::Linear(s, Seeds { x: 1, w, bias: 4, factor: 5, exponent: -9 })
+    Op::Linear(s, Seeds { w, ..LINEAR_SEEDS })
+}
+
+/// With `lo` as the smallest output.
+const fn linear_from(rows: usize, k: usize, n: usize, lo: i32) -> Op {
+    Op::Linear(LinearI8 { rows, k, n, zero: ZERO_OUT, lo, hi: 127 }, LINEAR_SEEDS)
 }
 
 /// Int4 is a sixteenth of int8, int16 256 times as large.
 const fn linear_w4(rows: usize, k: usize, n: usize) -> Op {
     let s = LinearI8W4 { rows, k, n, zero: ZERO_OUT, lo: -128, hi: 127 };
-    Op::LinearW4(s, Seeds { x: 1, w: 2, bias: 4, factor: 5, exponent: -5 })
+    Op::LinearW4(s, Seeds { exponent: -5, ..LINEAR_SEEDS })
 }
 
 const fn linear_w16(rows: usize, k: usize, n: usize) -> Op {
+    linear_w16_by(rows, k, n, -17)
+}
+
+/// With scales from `2^(exponent - 2)` to `2^exponent`.
+const fn linear_w16_by(rows: usize, k: usize, n: usize, exponent: i32) -> Op {
     let s = LinearI8W16 { rows, k, n, zero: ZERO_OUT, lo: -128, hi: 127 };
-    Op::LinearW16(s, Seeds { x: 1, w: 2, bias: 4, factor: 5, exponent: -17 })
+    Op::LinearW16(s, Seeds { exponent, ..LINEAR_SEEDS })
 }
 
 /// Sizes are height and width; channels those of the input and of the output.
@@ -182,6 +196,8 @@ const fn depthwise(size: [usize; 2], c: usize, kernel: [usize; 2], stride: [usiz
 const fn norm(rows: usize, c: usize) -> Op {
     Op::LayerNorm(LayerNormI8 { rows, c, eps: 256, shift: 12, zero: 0, lo: -128, hi: 127 })
 }
+
+const LINEAR_SEEDS: Seeds = Seeds { x: 1, w: 2, bias: 4, factor: 5, exponent: -9 };
 
 const CONV_SEEDS: Seeds = Seeds { x: 20, w: 21, bias: 22, factor: 23, exponent: -10 };
 const CONV: Op = conv([32, 32], [16, 32], [3, 3], [1, 1], [1, 1]);
